@@ -1,0 +1,7 @@
+/* csrc/python/aggregate_py.c */
+#include "arrays.h"
+#include "families.h"
+
+PyMethodDef cg_aggregate_methods[] = {
+    {0},
+};

@@ -1,0 +1,165 @@
+/* csrc/python/base_py.c -- threads, instruction sets, aligned arrays and addressed randomness. */
+#include "arrays.h" /* first: Python.h sets the feature macros */
+
+#include "../base/buf.h"
+#include "../base/isa.h"
+#include "../base/philox.h"
+#include "../base/pool.h"
+#include "families.h"
+#include <limits.h>
+#include <string.h>
+
+static PyObject *py_num_threads(PyObject *module, PyObject *none) {
+    (void)module, (void)none;
+    return PyLong_FromLong(cg_num_threads());
+}
+
+static PyObject *py_set_num_threads(PyObject *module, PyObject *arg) {
+    long long threads;
+    if (arg_index(arg, "threads", INT_MIN, INT_MAX, &threads) < 0) return NULL;
+    cg_err err;
+    int rc;
+    Py_BEGIN_ALLOW_THREADS
+        rc = cg_set_num_threads((int)threads, &err);
+    Py_END_ALLOW_THREADS
+    if (rc) return raise_err(module, &err);
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_isa(PyObject *module, PyObject *none) {
+    (void)module, (void)none;
+    return PyUnicode_FromString(cg_isa_name(cg_isa()));
+}
+
+static PyObject *py_isas(PyObject *module, PyObject *none) {
+    (void)module, (void)none;
+    PyObject *list = PyList_New(0);
+    for (int i = 0; list && i < CG_ISA_COUNT; i++) {
+        if (!cg_isa_runs((cg_isa_t)i)) continue;
+        PyObject *name = PyUnicode_FromString(cg_isa_name((cg_isa_t)i));
+        if (!name || PyList_Append(list, name) < 0) Py_CLEAR(list);
+        Py_XDECREF(name);
+    }
+    return list;
+}
+
+static PyObject *py_force_isa(PyObject *module, PyObject *arg) {
+    (void)module;
+    if (PyUnicode_Check(arg)) {
+        for (int i = 0; i < CG_ISA_COUNT; i++)
+            if (PyUnicode_CompareWithASCIIString(arg, cg_isa_name((cg_isa_t)i)) == 0 && cg_isa_force((cg_isa_t)i) == 0)
+                Py_RETURN_NONE;
+    }
+    return PyErr_Format(PyExc_ValueError, "isa: expected one of the names in isas(), got %R", arg);
+}
+
+static PyObject *py_leading_dimension(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    long long cols, itemsize;
+    if (arg_count("leading_dimension", nargs, 2) < 0 || arg_index(args[0], "columns", 0, LLONG_MAX / 256, &cols) < 0 ||
+        arg_index(args[1], "itemsize", 1, (long long)CG_LINE, &itemsize) < 0)
+        return NULL;
+    return PyLong_FromSize_t(cg_buf_ld((size_t)cols, (size_t)itemsize));
+}
+
+static void free_capsule(PyObject *capsule) { cg_buf_free(PyCapsule_GetPointer(capsule, "collegium.buffer")); }
+
+static PyObject *py_zeros_rows(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    long long rows, cols;
+    if (arg_count("zeros_rows", nargs, 2) < 0 || arg_index(args[0], "rows", 0, LLONG_MAX, &rows) < 0 ||
+        arg_index(args[1], "columns", 0, LLONG_MAX / 256, &cols) < 0)
+        return NULL;
+    const size_t ld = cg_buf_ld((size_t)cols, sizeof(float));
+    if (rows > 0 && ld > (size_t)PY_SSIZE_T_MAX / sizeof(float) / (size_t)rows)
+        return PyErr_Format(PyExc_MemoryError, "no memory for %lld x %lld float32", rows, cols);
+    const size_t bytes = (size_t)rows * ld * sizeof(float);
+    void *p = cg_buf_alloc(bytes);
+    if (!p) return PyErr_Format(PyExc_MemoryError, "no memory for %lld x %lld float32", rows, cols);
+    memset(p, 0, bytes);
+    PyObject *owner = PyCapsule_New(p, "collegium.buffer", free_capsule);
+    if (!owner) {
+        cg_buf_free(p);
+        return NULL;
+    }
+    npy_intp dims[2] = {(npy_intp)rows, (npy_intp)cols};
+    npy_intp strides[2] = {(npy_intp)(ld * sizeof(float)), (npy_intp)sizeof(float)};
+    PyObject *a = PyArray_New(&PyArray_Type, 2, dims, NPY_FLOAT32, strides, p, 0, NPY_ARRAY_WRITEABLE, NULL);
+    if (!a) {
+        Py_DECREF(owner);
+        return NULL;
+    }
+    if (PyArray_SetBaseObject((PyArrayObject *)a, owner) < 0) Py_CLEAR(a); /* steals owner either way */
+    return a;
+}
+
+/* seed, purpose, node, round: the first four arguments of every random function. */
+static int arg_address(PyObject *const *args, cg_address *at) {
+    long long purpose, node, round;
+    if (arg_u64(args[0], "seed", &at->seed) < 0 || arg_index(args[1], "purpose", 0, 0xFFFF, &purpose) < 0 ||
+        arg_index(args[2], "node", 0, UINT32_MAX, &node) < 0 || arg_index(args[3], "round", 0, UINT32_MAX, &round) < 0)
+        return -1;
+    at->purpose = (uint32_t)purpose;
+    at->node = (uint32_t)node;
+    at->round = (uint32_t)round;
+    return 0;
+}
+
+static PyObject *py_random_u32(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    cg_address at;
+    long long first, n;
+    if (arg_count("random_u32", nargs, 6) < 0 || arg_address(args, &at) < 0 ||
+        arg_index(args[4], "first", 0, LLONG_MAX / 2, &first) < 0 ||
+        arg_index(args[5], "n", 0, PY_SSIZE_T_MAX / 4, &n) < 0)
+        return NULL;
+    npy_intp dims[1] = {(npy_intp)n};
+    PyObject *out = PyArray_SimpleNew(1, dims, NPY_UINT32);
+    if (out) cg_random_u32(&at, (uint64_t)first, (size_t)n, PyArray_DATA((PyArrayObject *)out));
+    return out;
+}
+
+static PyObject *py_random_f32(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    cg_address at;
+    long long first, n;
+    if (arg_count("random_f32", nargs, 6) < 0 || arg_address(args, &at) < 0 ||
+        arg_index(args[4], "first", 0, LLONG_MAX / 2, &first) < 0 ||
+        arg_index(args[5], "n", 0, PY_SSIZE_T_MAX / 4, &n) < 0)
+        return NULL;
+    npy_intp dims[1] = {(npy_intp)n};
+    PyObject *out = PyArray_SimpleNew(1, dims, NPY_FLOAT32);
+    if (out) cg_random_f32(&at, (uint64_t)first, (size_t)n, PyArray_DATA((PyArrayObject *)out));
+    return out;
+}
+
+static PyObject *py_random_permutation(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    cg_address at;
+    long long n;
+    if (arg_count("random_permutation", nargs, 5) < 0 || arg_address(args, &at) < 0 ||
+        arg_index(args[4], "n", 0, INT32_MAX, &n) < 0)
+        return NULL;
+    npy_intp dims[1] = {(npy_intp)n};
+    PyObject *out = PyArray_SimpleNew(1, dims, NPY_INT32);
+    if (out) cg_random_permutation(&at, (uint32_t)n, PyArray_DATA((PyArrayObject *)out));
+    return out;
+}
+
+PyMethodDef cg_base_methods[] = {
+    {"num_threads", py_num_threads, METH_NOARGS, "num_threads()\n--\n\n"},
+    {"set_num_threads", py_set_num_threads, METH_O, "set_num_threads(threads, /)\n--\n\n"},
+    {"isa", py_isa, METH_NOARGS, "isa()\n--\n\n"},
+    {"isas", py_isas, METH_NOARGS, "isas()\n--\n\n"},
+    {"force_isa", py_force_isa, METH_O, "force_isa(name, /)\n--\n\n"},
+    {"leading_dimension", FASTCALL(py_leading_dimension), METH_FASTCALL,
+     "leading_dimension(columns, itemsize, /)\n--\n\n"},
+    {"zeros_rows", FASTCALL(py_zeros_rows), METH_FASTCALL, "zeros_rows(rows, columns, /)\n--\n\n"},
+    {"random_u32", FASTCALL(py_random_u32), METH_FASTCALL,
+     "random_u32(seed, purpose, node, round, first, n, /)\n--\n\n"},
+    {"random_f32", FASTCALL(py_random_f32), METH_FASTCALL,
+     "random_f32(seed, purpose, node, round, first, n, /)\n--\n\n"},
+    {"random_permutation", FASTCALL(py_random_permutation), METH_FASTCALL,
+     "random_permutation(seed, purpose, node, round, n, /)\n--\n\n"},
+    {0},
+};
