@@ -10,7 +10,8 @@ int cg_sampler_check(int64_t node, int64_t first, int64_t steps, int64_t m, int6
     if (steps < 0) return cg_fail(err, CG_EVALUE, "steps: expected at least 0, got %lld", (long long)steps);
     if (first < 0) return cg_fail(err, CG_EVALUE, "first step: expected at least 0, got %lld", (long long)first);
     const int64_t per_epoch = m / batch + (m % batch > 0);
-    if (first > INT64_MAX - steps || (first + steps) / per_epoch > UINT32_MAX)
+    const int64_t after_first = steps > 0 ? steps - 1 : 0;
+    if (first > INT64_MAX - steps || (first + after_first) / per_epoch > UINT32_MAX)
         return cg_fail(err, CG_EVALUE, "steps: node %lld would pass epoch %lld", (long long)node,
                        (long long)UINT32_MAX);
     return CG_OK;
