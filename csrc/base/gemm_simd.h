@@ -14,7 +14,7 @@ enum { VECS = CG_PANEL / SIMD_WIDTH }; /* vectors in a panel's line */
 /* n: valid columns of the tile, (P - 1) 16 < n <= P 16. Inlined with constant R and P, so that the loops over them
  * unroll and `sum` lives in registers. */
 SIMD_INLINE void tile(const size_t R, const size_t P, size_t n, size_t k, const float *const *a, const float *b,
-                      const float *bias, int relu, float *const *c, size_t j) {
+                      const float *bias, int relu, float *const *c, size_t j, int ahead) {
     vf sum[MAX_TILE];
     const float *row[MAX_ROWS];
     const size_t V = P * VECS;
@@ -28,6 +28,14 @@ SIMD_INLINE void tile(const size_t R, const size_t P, size_t n, size_t k, const 
 #pragma GCC unroll 32
         for (size_t v = 0; v < V; v++)
             w[v] = v_load(b + (v / VECS) * k * CG_PANEL + t * CG_PANEL + (v % VECS) * SIMD_WIDTH);
+        /* The next panels, towards the second-level cache: with few rows the product waits for memory. Asked of the
+         * first tile of rows; wide tiles read streams enough without it. (An address beyond the end is harmless, and as
+         * an integer no pointer.) */
+        if (R >= 4 && P <= 2 && ahead) {
+#pragma GCC unroll 2
+            for (size_t p = 0; p < P; p++)
+                __builtin_prefetch((const void *)((uintptr_t)b + ((P + p) * k + t) * CG_PANEL * sizeof(float)), 0, 2);
+        }
 #pragma GCC unroll 32
         for (size_t r = 0; r < R; r++) {
             const vf x = v_set1(row[r][t]);
@@ -54,11 +62,11 @@ SIMD_INLINE void tile(const size_t R, const size_t P, size_t n, size_t k, const 
 }
 
 typedef void tile_fn(size_t n, size_t k, const float *const *a, const float *b, const float *bias, int relu,
-                     float *const *c, size_t j);
+                     float *const *c, size_t j, int ahead);
 #define TILE(R, P)                                                                                                     \
     static void tile_##R##x##P(size_t n, size_t k, const float *const *a, const float *b, const float *bias, int relu, \
-                               float *const *c, size_t j) {                                                            \
-        tile(R, P, n, k, a, b, bias, relu, c, j);                                                                      \
+                               float *const *c, size_t j, int ahead) {                                                 \
+        tile(R, P, n, k, a, b, bias, relu, c, j, ahead);                                                               \
     }
 
 /* tiles[R][log2 P]; NULL where the registers do not reach. Rows are dealt to tiles evenly (8 = 4 + 4, not 6 + 2), and
@@ -75,7 +83,7 @@ SIMD_INLINE void gemm_block(tile_fn *const tiles[][WIDTHS], size_t m, size_t n, 
         const size_t cols = n - j < CG_PANEL << w ? n - j : CG_PANEL << w;
         for (size_t q = 0, i = 0; q < count; q++) {
             const size_t r = rows + (q < larger);
-            tiles[r][w](cols, k, a + i, b, bias, relu, c + i, j);
+            tiles[r][w](cols, k, a + i, b, bias, relu, c + i, j, q == 0);
             i += r;
         }
         b += k * (CG_PANEL << w);

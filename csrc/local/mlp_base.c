@@ -5,7 +5,7 @@
 
 static float stepped(const cg_sgd *s, float w, float g, float *v) {
     if (s->weight_decay != 0.0f) g += s->weight_decay * w;
-    if (s->momentum != 0.0f) {
+    if (v) { /* given where there is momentum */
         *v = s->momentum * *v + g;
         g = s->nesterov ? g + s->momentum * *v : *v;
     }
