@@ -24,7 +24,8 @@ def check(a, b, bias, activation):
         z, size = z + bias, size + np.abs(bias)
     # k products and additions, each off by at most eps / 2 of the sum of magnitudes, and tanh's own 2 ULP.
     bound = (a.shape[1] + 2) * EPS * size + 4 * EPS
-    assert c.shape == z.shape and c.dtype == np.float32
+    assert c.shape == z.shape
+    assert c.dtype == np.float32
     assert np.all(np.abs(c - ACTIVATIONS[activation](z)) <= bound)
     return c
 
@@ -77,7 +78,7 @@ def test_one_chain_over_k():
     rng = np.random.default_rng(6)
     a, b = matrix(rng, 1, 40), matrix(rng, 1, 40)
     s = np.float32(0)
-    for x, y in zip(a[0], b[0]):
+    for x, y in zip(a[0], b[0], strict=True):
         s = np.float32(np.longdouble(x) * np.longdouble(y) + np.longdouble(s))
     assert _core.gemm(a, b, None, "none")[0, 0] == s
 
@@ -106,11 +107,13 @@ def test_nan_and_infinity_pass(isa, activation):
     a, b = np.ones((9, 20), "f4"), np.ones((21, 20), "f4")
     a[4, 7], a[6, 3] = np.nan, np.inf
     c = _core.gemm(a, b, None, activation)
-    assert np.isnan(c[4]).all() and np.isfinite(np.delete(c, [4, 6], 0)).all()
+    assert np.isnan(c[4]).all()
+    assert np.isfinite(np.delete(c, [4, 6], 0)).all()
     assert (c[6] == (1 if activation == "tanh" else np.inf)).all()
     b[20, 0] = -np.inf
     c = _core.gemm(a, b, None, activation)
-    assert (c[0, 20] == {"none": -np.inf, "relu": 0, "tanh": -1}[activation]) and np.isnan(c[6, 20])
+    assert c[0, 20] == {"none": -np.inf, "relu": 0, "tanh": -1}[activation]
+    assert np.isnan(c[6, 20])
 
 
 def test_errors():
@@ -133,7 +136,7 @@ def test_errors():
         _core.gemm_packed(a, np.ones(63, "f4"), 5, None, "none")
     with pytest.raises(ValueError, match="n: expected 0 to"):
         _core.gemm_packed(a, np.ones(64, "f4"), -1, None, "none")
-    with pytest.raises(ValueError, match="n: .* do not fit"):
+    with pytest.raises(ValueError, match=r"n: .* do not fit"):
         _core.gemm_packed(np.ones((1, 1000), "f4"), np.ones(64, "f4"), 2**56, None, "none")
 
 
@@ -193,7 +196,8 @@ def test_never_crashes(name, args):
         out = getattr(_core, name)(*args)
     except (TypeError, ValueError, MemoryError):
         return
-    assert out.dtype == np.float32 and all(a.dtype == np.float32 for a in args if isinstance(a, np.ndarray))
+    assert out.dtype == np.float32
+    assert all(a.dtype == np.float32 for a in args if isinstance(a, np.ndarray))
 
 
 @settings(max_examples=100, deadline=None)

@@ -1,6 +1,8 @@
 """Native trainers of csrc/local against a float64 NumPy reference of the whole loop."""
 
+import contextlib
 import types
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,12 +16,12 @@ CG_FOR_SAMPLE, CG_FOR_INIT = 2, 3
 
 
 def parameters(sizes):
-    return sum((a + 1) * b for a, b in zip(sizes, sizes[1:]))
+    return sum((a + 1) * b for a, b in pairwise(sizes))
 
 
 def unflatten(sizes, row):
     out, at = [], 0
-    for a, b in zip(sizes, sizes[1:]):
+    for a, b in pairwise(sizes):
         out.append((row[at : at + a * b].reshape(b, a), row[at + a * b : at + a * b + b]))
         at += (a + 1) * b
     return out
@@ -96,9 +98,7 @@ def gradients(w, out):
 
 
 def apply(w, g):
-    _core.mlp_apply(
-        w.rows, w.x, w.velocity, g, w.part_ptr, w.steps_done, w.lr, w.momentum, w.weight_decay, w.nesterov
-    )
+    _core.mlp_apply(w.rows, w.x, w.velocity, g, w.part_ptr, w.steps_done, w.lr, w.momentum, w.weight_decay, w.nesterov)
 
 
 def copy(w):
@@ -163,7 +163,8 @@ def test_rows_and_steps_of_each(isa, threads):
     w = world((9, 12, 3), rows=np.array([1]))
     before = w.x.copy()
     train(w)
-    assert np.array_equal(np.delete(w.x, 1, 0), np.delete(before, 1, 0)) and not np.array_equal(w.x[1], before[1])
+    assert np.array_equal(np.delete(w.x, 1, 0), np.delete(before, 1, 0))
+    assert not np.array_equal(w.x[1], before[1])
 
 
 def test_one_thread_equals_two(isa):
@@ -178,7 +179,8 @@ def test_one_thread_equals_two(isa):
             again = train(b), _core.mlp_evaluate(sizes, "relu", None, b.x, b.data, b.labels)
         finally:
             _core.set_num_threads(old)
-        assert np.array_equal(a.x, b.x) and np.array_equal(a.velocity, b.velocity)
+        assert np.array_equal(a.x, b.x)
+        assert np.array_equal(a.velocity, b.velocity)
         np.testing.assert_equal(loss, again)
 
 
@@ -197,10 +199,13 @@ def test_two_calls_equal_one(isa):
     for steps in (4, 5):
         b.local_steps = steps
         train(b)
-    assert np.array_equal(a.x, b.x) and np.array_equal(a.steps_done, b.steps_done)
+    assert np.array_equal(a.x, b.x)
+    assert np.array_equal(a.steps_done, b.steps_done)
 
 
-@pytest.mark.parametrize("momentum, nesterov, decay", [(0, False, 0), (0, False, 0.1), (0.9, False, 0), (0.8, True, 0.2)])
+@pytest.mark.parametrize(
+    "momentum, nesterov, decay", [(0, False, 0), (0, False, 0.1), (0.9, False, 0), (0.8, True, 0.2)]
+)
 def test_gradients_then_apply_is_a_step(isa, threads, momentum, nesterov, decay):
     for sizes in [(10, 3), (10, 17, 3), (10, 17, 16, 3)]:
         a = world(sizes, momentum=float(momentum), nesterov=nesterov, weight_decay=float(decay), local_steps=6)
@@ -211,7 +216,8 @@ def test_gradients_then_apply_is_a_step(isa, threads, momentum, nesterov, decay)
             losses.append(gradients(b, g))
             assert not g[2].any()  # row 2 has no samples
             apply(b, g)
-        assert np.array_equal(a.x, b.x) and np.array_equal(a.velocity, b.velocity)
+        assert np.array_equal(a.x, b.x)
+        assert np.array_equal(a.velocity, b.velocity)
         assert np.array_equal(a.steps_done, b.steps_done)
         np.testing.assert_allclose(np.mean(losses, 0), loss, rtol=1e-12)
 
@@ -252,7 +258,9 @@ def test_it_learns(isa):
 @pytest.mark.parametrize("m, batch", [(1, 1), (10, 3), (10, 5), (7, 100), (64, 1)])
 def test_batches_by_address(m, batch):
     indices, offsets = _core.sample_batches(9, 4, 3, 25, m, batch)
-    assert indices.dtype == np.int32 and offsets.dtype == np.int64 and offsets.shape == (26,)
+    assert indices.dtype == np.int32
+    assert offsets.dtype == np.int64
+    assert offsets.shape == (26,)
     for i in range(25):
         assert np.array_equal(indices[offsets[i] : offsets[i + 1]], batch_of(9, 4, 3 + i, m, batch))
     nb = -(-m // batch)
@@ -284,7 +292,8 @@ def test_batches_errors():
 def test_init(sizes):
     x = _core.zeros_rows(3, parameters(sizes))
     _core.mlp_init(sizes, 11, np.array([0, 5, 0]), x)
-    assert np.array_equal(x[0], x[2]) and not np.array_equal(x[0], x[1])
+    assert np.array_equal(x[0], x[2])
+    assert not np.array_equal(x[0], x[1])
     for r, node in [(0, 0), (1, 5)]:
         for i, (w, b) in enumerate(unflatten(sizes, x[r])):
             for tensor, value in [(2 * i, w), (2 * i + 1, b)]:
@@ -307,7 +316,8 @@ def test_logits_and_evaluation(isa, threads, sizes, activation):
                 h = h @ k.T + b
                 if i < len(layers) - 1:
                     h = np.maximum(h, 0) if activation == "relu" else np.tanh(h)
-            assert z.shape == h.shape and z.dtype == np.float32
+            assert z.shape == h.shape
+            assert z.dtype == np.float32
             np.testing.assert_allclose(z, h, rtol=0, atol=2e-5)
             assert accuracy[q] == np.mean(z.argmax(1) == w.labels)
             want = np.mean(np.log(np.exp(h - h.max(1)[:, None]).sum(1)) + h.max(1) - h[np.arange(samples), w.labels])
@@ -320,7 +330,8 @@ def test_evaluation_of_many_and_of_large(isa):
     w = world(sizes, samples=96 * 40 + 7, parts=(1,) * 40)
     many = _core.mlp_evaluate(sizes, "relu", None, w.x, w.data, w.labels)
     few = _core.mlp_evaluate(sizes, "relu", np.array([0, 39]), w.x, w.data, w.labels)
-    assert np.array_equal(many[0][[0, 39]], few[0]) and np.array_equal(many[1][[0, 39]], few[1])
+    assert np.array_equal(many[0][[0, 39]], few[0])
+    assert np.array_equal(many[1][[0, 39]], few[1])
 
 
 def test_evaluation_ties_and_extremes(isa):
@@ -333,7 +344,8 @@ def test_evaluation_ties_and_extremes(isa):
     assert np.array_equal(accuracy, [0.5, 0.25, 0])  # ties go to the first class; NaN is never right
     np.testing.assert_allclose(loss, [np.log(3), 1e30, np.nan], rtol=1e-6)
     accuracy, loss = _core.mlp_evaluate(sizes, "relu", None, x, data[:0], y[:0])
-    assert np.isnan(accuracy).all() and np.isnan(loss).all()
+    assert np.isnan(accuracy).all()
+    assert np.isnan(loss).all()
     assert [len(a) for a in _core.mlp_evaluate(sizes, "relu", None, x[:0], data, y)] == [0, 0]
     assert _core.mlp_logits(sizes, "relu", x[0], data[:0]).shape == (0, 3)
 
@@ -351,20 +363,23 @@ def test_nan_reaches_its_own_row_only(isa, threads, value, activation):
     train(clean)
     w.data[15, 4] = value  # node 1's
     loss = train(w)
-    assert np.isnan(w.x[1]).any() or activation == "tanh" and np.isinf(value)
-    assert np.isnan(loss[1]) or activation == "tanh" and np.isinf(value)
+    assert np.isnan(w.x[1]).any() or (activation == "tanh" and np.isinf(value))
+    assert np.isnan(loss[1]) or (activation == "tanh" and np.isinf(value))
     assert np.array_equal(np.delete(w.x, 1, 0), np.delete(clean.x, 1, 0))
     w = world((9, 17, 3), activation=activation)
     w.x[0, 0] = np.nan
-    assert np.isnan(train(w)[0]) and np.isfinite(w.x[[1, 2, 3]]).all()
+    assert np.isnan(train(w)[0])
+    assert np.isfinite(w.x[[1, 2, 3]]).all()
 
 
 def test_nodes_without_samples_stay(isa):
     w = world((4, 3), parts=(0, 0, 5), steps_done=np.array([2**62, 7, 0]))
     before = copy(w)
     loss = train(w)
-    assert np.isnan(loss[:2]).all() and np.isfinite(loss[2])
-    assert np.array_equal(w.x[:2], before.x[:2]) and np.array_equal(w.steps_done, [2**62, 7, 7])
+    assert np.isnan(loss[:2]).all()
+    assert np.isfinite(loss[2])
+    assert np.array_equal(w.x[:2], before.x[:2])
+    assert np.array_equal(w.steps_done, [2**62, 7, 7])
     w = world((4, 3), parts=(0,), data=np.zeros((0, 4), "f4"), labels=np.zeros(0, "i8"))
     assert np.isnan(train(w)[0])
     assert np.isnan(train(world((4, 3), local_steps=0))).all()
@@ -443,7 +458,8 @@ def test_bad_input_is_named_and_changes_nothing(edit, error, text):
     edit(changed)
     with pytest.raises(error, match=text):
         train(changed)
-    assert np.array_equal(w.x, before.x) and np.array_equal(w.velocity, before.velocity)
+    assert np.array_equal(w.x, before.x)
+    assert np.array_equal(w.velocity, before.velocity)
 
 
 def test_other_errors():
@@ -451,13 +467,11 @@ def test_other_errors():
     g = np.zeros((4, w.x.shape[1]), "f4")
     with pytest.raises(ValueError, match="nesterov: needs a momentum"):
         apply(world((9, 12, 3), momentum=0.0, nesterov=True), g)
+    x, done = w.x.copy(), w.steps_done.copy()
+    x.flags.writeable = done.flags.writeable = False
     with pytest.raises(ValueError, match="x: is read-only"):
-        x = w.x.copy()
-        x.flags.writeable = False
         train(world((9, 12, 3), x=x))
     with pytest.raises(ValueError, match="steps_done: is read-only"):
-        done = w.steps_done.copy()
-        done.flags.writeable = False
         train(world((9, 12, 3), steps_done=done))
     with pytest.raises(ValueError, match="out: expected shape"):
         gradients(w, g[:3])
@@ -531,10 +545,8 @@ def test_others_never_crash(data):
         if name == "sample_batches" and isinstance(value, int) and value > 10**6:
             value = 10**6  # millions of steps are legal and slow
         args = [*args[:i], value, *args[i + 1 :]]
-    try:
+    with contextlib.suppress(TypeError, ValueError, MemoryError, OverflowError):
         getattr(_core, name)(*args)
-    except (TypeError, ValueError, MemoryError, OverflowError):
-        pass
 
 
 @settings(max_examples=60, deadline=None)
