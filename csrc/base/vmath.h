@@ -1,7 +1,7 @@
 /* csrc/base/vmath.h -- exp and tanh of float32 arrays, by our own polynomials: the same bits on every C library.
  *
- * exp: Cody-Waite reduction by ln 2 in two parts, polynomial of degree 6 (coefficients of Moshier's Cephes expf); at
- * most 1.1 ULP from the true value over all floats whose result is normal, 1 ULP of the smallest normal below.
+ * exp: Cody-Waite reduction by ln 2 in two parts, polynomial of degree 7 (coefficients of Moshier's Cephes expf); at
+ * most 1.1 ULP from the true value where the result is normal, one unit of 2^-149 where it is subnormal.
  * tanh: Cephes' odd polynomial below 0.625, 1 - 2 / (exp(2|x|) + 1) above; at most 2 ULP.
  * NaN gives NaN, exp(-inf) = 0, exp(inf) = inf, overflow gives inf, tanh(+-inf) = +-1. */
 #ifndef CG_VMATH_H
