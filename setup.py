@@ -18,5 +18,5 @@ class Build(build_ext):
 
 setup(ext_modules=[Extension("collegium._core", sorted(glob.glob("csrc/*/*.c")), include_dirs=[numpy.get_include()],
       define_macros=[("Py_LIMITED_API", "0x030A0000")], py_limited_api=True,
-      extra_compile_args="-std=c11 -O3 -fvisibility=hidden -fno-math-errno -ffp-contract=off -Wall -Wextra -Wshadow".split(), extra_link_args=["-lpthread"])],
+      extra_compile_args="-std=c11 -O3 -fvisibility=hidden -fno-math-errno -ffp-contract=off -Wall -Wextra -Wshadow".split(), extra_link_args=["-lpthread", "-lm"])],
       cmdclass={"build_ext": Build}, options={"bdist_wheel": {"py_limited_api": "cp310"}})

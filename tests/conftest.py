@@ -1,0 +1,25 @@
+"""Fixtures that every kernel's tests share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from collegium import _core
+
+
+@pytest.fixture(params=_core.isas())
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs the test under each instruction set of this machine."""
+    old = _core.isa()
+    _core.force_isa(request.param)
+    yield request.param
+    _core.force_isa(old)
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Runs the test on one and on two threads."""
+    old = _core.num_threads()
+    _core.set_num_threads(request.param)
+    yield request.param
+    _core.set_num_threads(old)
