@@ -151,23 +151,23 @@ class Build(build_ext):
     def compile_one(self, file: str, made: Path, shared: list[str]) -> None:
         suffix = Path(file).suffix
         if suffix == ".cu":
-            command = [*found[self.name].nvcc, *(["-Werror=all-warnings"] if DEV else [])]
+            command, strict = found[self.name].nvcc, ["-Werror=all-warnings"]
         else:
-            strict = [*WARNINGS_BY_LANGUAGE[suffix], "-Werror"] if DEV else []
-            command = [*self.compiler.compiler_so, *c_flags(file), *strict, *shared, *sanitize_flags(SANITIZE)]
-        command += ["-c", file, "-o", str(made), "-MMD", "-MF", f"{made}.d"]
-        said = f"{' '.join(command)}  # numpy {numpy.__version__}"
+            command = [*self.compiler.compiler_so, *c_flags(file), *shared, *sanitize_flags(SANITIZE)]
+            strict = [*WARNINGS_BY_LANGUAGE[suffix], "-Werror"]
+        command = [*command, "-c", file, "-o", str(made), "-MMD", "-MF", f"{made}.d"]
+        said = f"{' '.join(command)}  # numpy {numpy.__version__}"  # warnings change nothing in the object
         if up_to_date(made, said):
             return
         made.parent.mkdir(parents=True, exist_ok=True)
         print(f"  compiling {file}\n", end="", flush=True)
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        done = subprocess.run(
+            [*command, *(strict if DEV else [])], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         print(done.stdout, end="", flush=True)
         if done.returncode:
-            told = [line for line in done.stdout.splitlines() if re.search("error|fatal", line)] or [
-                f"{command[0]} failed on {file}"
-            ]
-            raise CompileError(told[0])
+            told = re.search(".*(error|fatal).*", done.stdout)
+            raise CompileError(told[0] if told else f"{command[0]} failed on {file}")
         Path(f"{made}.command").write_text(said)
 
     def run(self):
