@@ -23,10 +23,7 @@ static PyModuleDef_Slot slots[] = {
 };
 
 static PyModuleDef def = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "collegium._gloo",
-    .m_doc = "Process groups over gloo.",
-    .m_methods = methods,
+    PyModuleDef_HEAD_INIT, .m_name = "collegium._gloo", .m_doc = "Process groups over gloo.", .m_methods = methods,
     .m_slots = slots,
 };
 
