@@ -1,8 +1,9 @@
 /* csrc/gossip/energy.c -- the action matrix times the cost of a training round, along both axes. */
+#include "../base/isa.h"
 #include "../base/pool.h"
 #include "schedule.h"
+#include "schedule_kernels.h"
 #include <math.h>
-#include <string.h>
 
 enum {
     COLUMNS = 64,       /* nodes counted together: a cache line of a row */
@@ -10,26 +11,26 @@ enum {
     BLOCK_BYTES = 65536 /* of the matrix for one task: about 20 us of work */
 };
 
+static cg_round_energy_fn *const energies[CG_ISA_COUNT] = {
+    [CG_ISA_BASE] = cg_round_energy_base,
+#if defined(__x86_64__) && !defined(CG_NO_X86)
+    [CG_ISA_AVX2] = cg_round_energy_avx2,
+    [CG_ISA_AVX512] = cg_round_energy_avx512,
+#endif
+};
+
 typedef struct bill {
     size_t rounds, n;
     const uint8_t *action;
     const double *e;
     double *per_node, *cumulative;
+    cg_round_energy_fn *round_energy;
 } bill;
-
-static double round_energy(size_t n, const uint8_t *action, const double *e) {
-    double lane[8] = {0};
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        for (size_t l = 0; l < 8; l++) lane[l] += e[i + l] * (double)action[i + l]; /* exact: times 0 or 1 */
-    for (; i < n; i++) lane[i % 8] += e[i] * (double)action[i];
-    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
-}
 
 static void bill_rounds(void *ctx, size_t begin, size_t end, void *scratch) {
     (void)scratch;
     const bill *b = ctx;
-    for (size_t t = begin; t < end; t++) b->cumulative[t] = round_energy(b->n, b->action + t * b->n, b->e);
+    for (size_t t = begin; t < end; t++) b->cumulative[t] = b->round_energy(b->n, b->action + t * b->n, b->e);
 }
 
 static void count_columns(const bill *b, size_t at, size_t count, uint64_t *trained) {
@@ -69,7 +70,7 @@ int cg_energy(size_t rounds, size_t n, const uint8_t *action, const double *e, d
         if (action[p] > 1)
             return cg_fail(err, CG_EVALUE, "action: expected 0 or 1 at [%zu, %zu], got %u", p / n, p % n,
                            (unsigned)action[p]);
-    bill b = {rounds, n, action, e, per_node, cumulative};
+    bill b = {rounds, n, action, e, per_node, cumulative, energies[cg_isa()]};
     const size_t block_rounds = 1 + BLOCK_BYTES / (n + 1), block_nodes = 1 + 4 * BLOCK_BYTES / (rounds * COLUMNS + 1);
     if (cg_parallel_for(rounds, block_rounds, 0, bill_rounds, &b, err)) return err->code;
     if (cg_parallel_for((n + COLUMNS - 1) / COLUMNS, block_nodes, 0, bill_nodes, &b, err)) return err->code;

@@ -12,8 +12,8 @@
 
 enum {
     EXACT_DEGREE = 3,
-    /* An attempt succeeds with probability 0.1 (degree 3) or more (see tests/unit/test_gossip.py for dense graphs):
-     * ten thousand failures in a row do not happen, yet the loop has an end. */
+    /* An attempt succeeds about once in ten times at degree 3, once in four at half of all edges, nearly always in
+     * between: ten thousand failures in a row do not happen, yet the loop has an end. */
     MAX_ATTEMPTS = 10000
 };
 

@@ -16,3 +16,12 @@ void cg_slot_base(uint64_t seed, uint32_t first_node, uint32_t round, const uint
         action[i] = (uint8_t)train;
     }
 }
+
+double cg_round_energy_base(size_t n, const uint8_t *action, const double *e) {
+    double lane[8] = {0};
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (size_t l = 0; l < 8; l++) lane[l] += e[i + l] * (double)action[i + l]; /* exact: times 0 or 1 */
+    for (; i < n; i++) lane[i % 8] += e[i] * (double)action[i];
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+}
