@@ -8,6 +8,7 @@ static const char *type_name(int type) {
     case NPY_INT64: return "int64";
     case NPY_UINT8: return "uint8";
     case NPY_UINT32: return "uint32";
+    case NPY_UINT64: return "uint64";
     default: return "another";
     }
 }
