@@ -85,18 +85,11 @@ def _advance(bar: Any, rounds: int) -> None:
 
 
 def _table(frame: Any) -> str:
-    shown = frame.assign(
-        accuracy=[f"{m:.4f} ± {s:.4f}" for m, s in zip(frame["accuracy"], frame["accuracy_std"])],
-        sent=[f"{b / 1e6:,.0f} MB" for b in frame["bytes_sent"]],
-    )
-    columns = ["rounds", "accuracy", "mean_model_accuracy", "consensus", "trainings", "energy_wh", "sent"]
-    formats = {
-        "rounds": "{:.0f}".format,
-        "mean_model_accuracy": "{:.4f}".format,
-        "consensus": "{:.3f}".format,
-        "trainings": "{:.0f}".format,
-        "energy_wh": "{:.4f}".format,
-    }
+    shown = frame[["rounds", "trainings"]].astype(int)
+    shown.insert(1, "accuracy", [f"{m:.4f} ± {s:.4f}" for m, s in zip(frame["accuracy"], frame["accuracy_std"])])
+    shown.insert(2, "mean model", frame["mean_model_accuracy"].map("{:.4f}".format))
+    shown.insert(3, "consensus", frame["consensus"].map("{:.3f}".format))
+    shown["Wh"] = frame["energy_wh"].map("{:.4f}".format)
+    shown["sent"] = [f"{b / 1e6:,.0f} MB" for b in frame["bytes_sent"]]
     shown.index.name = None
-    text = shown[columns].to_string(formatters=formats)
-    return str(text.replace("mean_model_accuracy", "         mean model"))
+    return str(shown.to_string())

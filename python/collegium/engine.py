@@ -38,11 +38,11 @@ class Train(NamedTuple):
 
 class Exchange(NamedTuple):
     """Models travel and merge. `trained` are the rows that trained since the last exchange: a mechanism protects their
-    messages. `count` consecutive rounds with no training between them come as one record, if the exchange fuses.
+    messages. `rounds` consecutive rounds with no training between them come as one record, if the exchange fuses.
     payload: what an event-driven generator tells its exchange (deliveries, say)."""
 
     round: int
-    count: int
+    rounds: int
     trained: Rows
     time: float | None = None
     payload: Any = None
@@ -85,7 +85,7 @@ class Learner(Protocol):
 class ExchangeSlot(Protocol):
     """How models travel and merge. See `collegium.dl.Mixing`.
 
-    Optional: `fuses = True` if step() can do `ctx.count` rounds at once; `bind(ctx)`, called once before the run, to
+    Optional: `fuses = True` if step() can do `ctx.rounds` rounds at once; `bind(ctx)`, called once before the run, to
     refuse a topology or mechanism with a reason.
     """
 
@@ -118,7 +118,7 @@ class Context:
     topology: Topology | None = None
     mechanism: Mechanism | None = None
     round: int = 0
-    count: int = 1
+    rounds: int = 1
     trained: Rows = field(default_factory=lambda: np.empty(0, np.int64))
     time: float | None = None
     payload: Any = None
@@ -182,10 +182,10 @@ class Executor:
                 if self.energy_wh is not None:
                     ledger.energy_wh += float(self.energy_wh[record.rows].sum())
             elif isinstance(record, Exchange):
-                ctx.count, ctx.trained, ctx.payload = record.count, record.trained, record.payload
+                ctx.rounds, ctx.trained, ctx.payload = record.rounds, record.trained, record.payload
                 ledger.bytes_sent += self.exchange.step(self.population.X, round=record.round, ctx=ctx)
                 ledger.seconds["exchange"] += time.perf_counter() - start
-                ledger.rounds = record.round + record.count
+                ledger.rounds = record.round + record.rounds
                 if self.after_exchange is not None:
                     self.after_exchange(record)
             else:

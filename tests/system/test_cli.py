@@ -25,7 +25,7 @@ def test_demo_writes_a_table_and_a_picture(tmp_path):
     pytest.importorskip("matplotlib")
     done = command("demo", "--nodes", "8", "--rounds", "16", "--seeds", "1", "--out", str(tmp_path / "o"))
     assert done.returncode == 0, done.stderr
-    for word in ("D-PSGD", "SkipTrain(4, 4)", "Greedy", "mean model", "energy_wh", "consensus"):
+    for word in ("D-PSGD", "SkipTrain(4, 4)", "Greedy", "mean model", "Wh", "consensus"):
         assert word in done.stdout
     assert (tmp_path / "o" / "demo.png").read_bytes()[:4] == b"\x89PNG"
     lines = (tmp_path / "o" / "demo.csv").read_text().splitlines()

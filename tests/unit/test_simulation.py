@@ -180,13 +180,13 @@ def test_trap_11_mean_of_accuracies_is_not_accuracy_of_the_mean_model():
 def test_records_fuse_only_silent_rounds_without_evaluations_between():
     actions = dl.SkipTrain(2, 3).plan(10, 1)
     records = list(engine.synchronous(actions, first=0, eval_at=lambda t: t == 4, fuse=True))
-    short = [(type(r).__name__, r.round, getattr(r, "count", 0)) for r in records]
+    short = [(type(r).__name__, r.round, getattr(r, "rounds", 0)) for r in records]
     assert short == [
         ("Train", 0, 0), ("Exchange", 0, 1), ("Train", 1, 0), ("Exchange", 1, 3), ("Evaluate", 4, 0),
         ("Exchange", 4, 1), ("Train", 5, 0), ("Exchange", 5, 1), ("Train", 6, 0), ("Exchange", 6, 4),
         ("Evaluate", 10, 0),
     ]  # fmt: skip
-    one = [r.count for r in engine.synchronous(actions, first=0, eval_at=lambda t: False, fuse=False) if hasattr(r, "trained")]
+    one = [r.rounds for r in engine.synchronous(actions, first=0, eval_at=lambda t: False, fuse=False) if isinstance(r, engine.Exchange)]
     assert one == [1] * 10
 
 

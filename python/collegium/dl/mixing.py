@@ -86,9 +86,9 @@ class Mixing:
         return self._matrix
 
     def step(self, X: NDArray[np.float32], *, round: int, ctx: Context | None = None) -> int:
-        """Mixes X (n, P) in place, `ctx.count` rounds at once; returns bytes sent over all edges, 4 P a message."""
+        """Mixes X (n, P) in place, `ctx.rounds` rounds at once; returns bytes sent over all edges, 4 P a message."""
         W = self.matrix
-        total = self.rounds * (1 if ctx is None else ctx.count)
+        total = self.rounds * (1 if ctx is None else ctx.rounds)
         if ctx is None or ctx.mechanism is None or not len(ctx.trained):
             mix(X, W, total, out=X)
         else:

@@ -198,7 +198,7 @@ class Simulation:
         )  # fmt: skip
 
         def after_exchange(record: Exchange) -> None:
-            bar.update(record.count)
+            bar.update(record.rounds)
             if log_consensus:
                 self.history.append_consensus(self.round, self.population.consensus()[1])
 
