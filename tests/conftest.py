@@ -1,0 +1,24 @@
+"""Fixtures every kernel test uses."""
+
+from collections.abc import Iterator
+
+import pytest
+from collegium import _core
+
+
+@pytest.fixture(params=_core.isas())
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs the test once under every instruction set of this machine."""
+    old = _core.isa()
+    _core.force_isa(request.param)
+    yield request.param
+    _core.force_isa(old)
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Runs the test once on one thread and once on two."""
+    old = _core.num_threads()
+    _core.set_num_threads(request.param)
+    yield request.param
+    _core.set_num_threads(old)
