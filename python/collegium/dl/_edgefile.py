@@ -34,8 +34,10 @@ def read(path: Path, form: str) -> tuple[int, Pairs]:
         _bad(path, number, f"expected the number of nodes alone, got {len(first)} numbers")
     if n is None:
         return _edges(path, lines, None)
-    if form == "adjacency" or (form == "auto" and (len(body) == n or not _looks_like_edges(body))):
-        return _adjacency(path, n, number, body, hint=form == "auto" and _looks_like_edges(body))
+    either = _looks_like_edges(body)
+    n_lines = len(body) >= n and not any(numbers for _, numbers in body[n:])
+    if form == "adjacency" or (form == "auto" and (n_lines or not either)):
+        return _adjacency(path, n, number, body, hint=form == "auto" and either)
     return _edges(path, body, n)
 
 

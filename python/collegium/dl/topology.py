@@ -271,7 +271,8 @@ def from_file(
     nodes; without it, it is the largest id + 1. Every edge once, or every edge in both directions (as decentralizepy
     writes them).  Adjacency list (decentralizepy's too): the first line is n, then n lines, the k-th with the
     neighbours of node k; a blank line is a node without any.
-    form: "auto" takes a file that starts with n and has n more lines as an adjacency list, any other as edges.
+    form: "auto" takes a file that starts with n and has n more lines, or lines of other than two numbers, as an
+    adjacency list, any other as edges.
     ValueError with the line number for garbage, self loops, duplicates, ids out of range, a neighbour that does not
     list the node back; for a graph that is not connected unless allow_disconnected=True. OSError as open() raises it.
     """
