@@ -3,7 +3,8 @@
  *
  * A number is not drawn from a stream but looked up at an address (seed; purpose, node, round, index). Any process,
  * thread or device that knows the address computes the same bits, in any order. Key = seed; counter =
- * {index / 4, node, round, purpose}; word index % 4 of the block. Not a cryptographic generator. */
+ * {index / 4, node, round, purpose}; word index % 4 of the block. An address has 2^50 words and a purpose is below 2^16
+ * (not checked): beyond them addresses would share words. Not a cryptographic generator. */
 #ifndef CG_PHILOX_H
 #define CG_PHILOX_H
 #include <stddef.h>
@@ -30,7 +31,9 @@ typedef struct cg_address {
 /* The bare function: out = Philox4x32-10(counter, key). */
 void cg_philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
 
-/* out[i] = the word at (address, first + i), 0 <= i < n. */
+#define CG_ADDRESS_WORDS (UINT64_C(1) << 50)
+
+/* out[i] = the word at (address, first + i), 0 <= i < n; first + n <= CG_ADDRESS_WORDS. */
 void cg_random_u32(const cg_address *at, uint64_t first, size_t n, uint32_t *out);
 /* out[i] = word * 2^-32 rounded down to 24 bits: float32 in [0, 1), exact on every machine. */
 void cg_random_f32(const cg_address *at, uint64_t first, size_t n, float *out);

@@ -13,8 +13,12 @@ static const char *type_name(int type) {
     }
 }
 
-/* int64 has two type numbers where long and long long are both 64 bits wide. */
-static int same_type(PyArrayObject *a, int type) { return PyArray_EquivTypenums(PyArray_TYPE(a), type); }
+/* int64 has two type numbers where long and long long are both 64 bits wide. Types that others added to NumPy have
+ * numbers that PyArray_EquivTypenums may not look up. */
+static int same_type(PyArrayObject *a, int type) {
+    const int own = PyArray_TYPE(a);
+    return own == type || (own >= 0 && own < NPY_USERDEF && PyArray_EquivTypenums(own, type));
+}
 
 static PyArrayObject *arr_kind(PyObject *o, const char *name, int type, int nd, int access) {
     if (!PyArray_Check(o)) {
@@ -135,6 +139,9 @@ int arg_double(PyObject *o, const char *name, double *out) {
     if (PyErr_ExceptionMatches(PyExc_TypeError)) {
         PyErr_Clear();
         PyErr_Format(PyExc_TypeError, "%s: expected a number, got %R", name, o);
+    } else if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+        PyErr_Clear();
+        PyErr_Format(PyExc_ValueError, "%s: too large for a float64", name);
     }
     return -1;
 }

@@ -106,13 +106,18 @@ static int arg_address(PyObject *const *args, cg_address *at) {
     return 0;
 }
 
+/* first, n: a range of the words of one address. */
+static int arg_words(PyObject *const *args, long long *first, long long *n) {
+    const long long words = (long long)CG_ADDRESS_WORDS;
+    if (arg_index(args[0], "first", 0, words, first) < 0) return -1;
+    return arg_index(args[1], "n", 0, words - *first, n);
+}
+
 static PyObject *py_random_u32(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
     cg_address at;
     long long first, n;
-    if (arg_count("random_u32", nargs, 6) < 0 || arg_address(args, &at) < 0 ||
-        arg_index(args[4], "first", 0, LLONG_MAX / 2, &first) < 0 ||
-        arg_index(args[5], "n", 0, PY_SSIZE_T_MAX / 4, &n) < 0)
+    if (arg_count("random_u32", nargs, 6) < 0 || arg_address(args, &at) < 0 || arg_words(args + 4, &first, &n) < 0)
         return NULL;
     npy_intp dims[1] = {(npy_intp)n};
     PyObject *out = PyArray_SimpleNew(1, dims, NPY_UINT32);
@@ -124,9 +129,7 @@ static PyObject *py_random_f32(PyObject *module, PyObject *const *args, Py_ssize
     (void)module;
     cg_address at;
     long long first, n;
-    if (arg_count("random_f32", nargs, 6) < 0 || arg_address(args, &at) < 0 ||
-        arg_index(args[4], "first", 0, LLONG_MAX / 2, &first) < 0 ||
-        arg_index(args[5], "n", 0, PY_SSIZE_T_MAX / 4, &n) < 0)
+    if (arg_count("random_f32", nargs, 6) < 0 || arg_address(args, &at) < 0 || arg_words(args + 4, &first, &n) < 0)
         return NULL;
     npy_intp dims[1] = {(npy_intp)n};
     PyObject *out = PyArray_SimpleNew(1, dims, NPY_FLOAT32);

@@ -199,7 +199,7 @@ static void set_threads_refuses(void) {
 
 /* ---- fork ---- */
 
-#if CG_TEST_FORK
+#ifndef CG_TEST_NO_FORK
 static int sums_up(void) {
     atomic_int sum = 0;
     cg_err e;
@@ -251,7 +251,7 @@ int main(void) {
     }
     concurrent();
     tiny_jobs();
-#if CG_TEST_FORK
+#ifndef CG_TEST_NO_FORK
     forks();
 #endif
     return failed();
