@@ -8,7 +8,7 @@ from typing import NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from ._check import INT32_MAX
+from .._check import INT32_MAX
 
 Line = tuple[int, list[int]]  # its number in the file, from 1, and the numbers on it
 Pairs = npt.NDArray[np.int64]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from .. import _core
 from . import _edgefile
-from ._check import INT32_MAX, frozen, integer
+from .._check import INT32_MAX, frozen, integer
 from .weights import MixingMatrix
 
 if TYPE_CHECKING:

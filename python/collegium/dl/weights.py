@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from ._check import frozen, int32, integer
+from .._check import frozen, int32, integer
 
 if TYPE_CHECKING:
     import scipy.sparse
