@@ -21,7 +21,6 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import common  # noqa: E402
 import numpy as np  # noqa: E402
-
 from collegium import _core  # noqa: E402
 
 try:

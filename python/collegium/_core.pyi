@@ -39,25 +39,63 @@ def floor_read(src: NDArray[np.float32], /) -> float: ...
 # for all n; x: float32 (n, P), rows contiguous. Row r of x is node node_ids[r] and owns samples
 # part_idx[part_ptr[r]:part_ptr[r + 1]] of data (N, inputs), labels (N,).
 def mlp_train(
-    sizes: Sequence[int], activation: str, seed: int, rows: NDArray[np.int64] | None, x: NDArray[np.float32],
-    velocity: NDArray[np.float32] | None, data: NDArray[np.float32], labels: NDArray[np.int64],
-    part_ptr: NDArray[np.int64], part_idx: NDArray[np.int64], node_ids: NDArray[np.int64],
-    steps_done: NDArray[np.int64], local_steps: int | NDArray[np.int64], batch: int, lr: float, momentum: float,
-    weight_decay: float, nesterov: bool, /,
+    sizes: Sequence[int],
+    activation: str,
+    seed: int,
+    rows: NDArray[np.int64] | None,
+    x: NDArray[np.float32],
+    velocity: NDArray[np.float32] | None,
+    data: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    part_ptr: NDArray[np.int64],
+    part_idx: NDArray[np.int64],
+    node_ids: NDArray[np.int64],
+    steps_done: NDArray[np.int64],
+    local_steps: int | NDArray[np.int64],
+    batch: int,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    nesterov: bool,
+    /,
 ) -> NDArray[np.float64]: ...  # mean loss over the steps (k,); x, velocity, steps_done in place
 def mlp_gradients(
-    sizes: Sequence[int], activation: str, seed: int, rows: NDArray[np.int64] | None, x: NDArray[np.float32],
-    data: NDArray[np.float32], labels: NDArray[np.int64], part_ptr: NDArray[np.int64], part_idx: NDArray[np.int64],
-    node_ids: NDArray[np.int64], steps_done: NDArray[np.int64], batch: int, out: NDArray[np.float32], /,
+    sizes: Sequence[int],
+    activation: str,
+    seed: int,
+    rows: NDArray[np.int64] | None,
+    x: NDArray[np.float32],
+    data: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    part_ptr: NDArray[np.int64],
+    part_idx: NDArray[np.int64],
+    node_ids: NDArray[np.int64],
+    steps_done: NDArray[np.int64],
+    batch: int,
+    out: NDArray[np.float32],
+    /,
 ) -> NDArray[np.float64]: ...  # loss (k,); out (k, P) receives the gradients of the next batch
 def mlp_apply(
-    rows: NDArray[np.int64] | None, x: NDArray[np.float32], velocity: NDArray[np.float32] | None,
-    gradients: NDArray[np.float32], part_ptr: NDArray[np.int64], steps_done: NDArray[np.int64], lr: float,
-    momentum: float, weight_decay: float, nesterov: bool, /,
+    rows: NDArray[np.int64] | None,
+    x: NDArray[np.float32],
+    velocity: NDArray[np.float32] | None,
+    gradients: NDArray[np.float32],
+    part_ptr: NDArray[np.int64],
+    steps_done: NDArray[np.int64],
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    nesterov: bool,
+    /,
 ) -> None: ...  # one SGD step with gradients (k, P); rows without samples are left alone
 def mlp_evaluate(
-    sizes: Sequence[int], activation: str, rows: NDArray[np.int64] | None, x: NDArray[np.float32],
-    data: NDArray[np.float32], labels: NDArray[np.int64], /,
+    sizes: Sequence[int],
+    activation: str,
+    rows: NDArray[np.int64] | None,
+    x: NDArray[np.float32],
+    data: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    /,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...  # accuracy (k,), mean cross-entropy (k,)
 def mlp_logits(
     sizes: Sequence[int], activation: str, params: NDArray[np.float32], data: NDArray[np.float32], /
@@ -66,11 +104,14 @@ def mlp_init(sizes: Sequence[int], seed: int, nodes: NDArray[np.int64], x: NDArr
 def sample_batches(
     seed: int, node: int, first_step: int, steps: int, m: int, batch: int, /
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]: ...  # positions in [0, m), flat; offsets (steps + 1,)
+
 # act(a b^T + bias): a (m, k), b (n, k), bias (n,) or None; activation "none" | "relu" | "tanh" -> (m, n)
 def gemm(
     a: NDArray[np.float32], b: NDArray[np.float32], bias: NDArray[np.float32] | None, activation: str, /
 ) -> NDArray[np.float32]: ...
-def gemm_pack(b: NDArray[np.float32], /) -> NDArray[np.float32]: ...  # panels [ceil(n/16)][k][16], flat, 64-byte aligned
+def gemm_pack(b: NDArray[np.float32], /) -> NDArray[np.float32]: ...
+
+# panels [ceil(n/16)][k][16], flat, 64-byte aligned
 def gemm_packed(
     a: NDArray[np.float32], packed: NDArray[np.float32], n: int, bias: NDArray[np.float32] | None, activation: str, /
 ) -> NDArray[np.float32]: ...
@@ -106,6 +147,4 @@ def schedule(
     first_node: int,
     /,
 ) -> NDArray[np.uint8]: ...
-def energy(
-    action: NDArray[np.uint8], e: NDArray[np.float64], /
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+def energy(action: NDArray[np.uint8], e: NDArray[np.float64], /) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...

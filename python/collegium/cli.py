@@ -49,10 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _bench(parser: argparse.ArgumentParser, family: str | None, rest: list[str]) -> int:
     """Benchmarks are scripts of the source tree, next to their results; they are not part of the package."""
-    folder = next(
-        (p / "experiments" / "bench" for p in (Path.cwd(), *Path(__file__).parents) if (p / "experiments/bench").is_dir()),
-        None,
-    )
+    places = (p / "experiments" / "bench" for p in (Path.cwd(), *Path(__file__).parents))
+    folder = next((p for p in places if p.is_dir()), None)
     if folder is None:
         parser.exit(2, "collegium bench: needs a source checkout of collegium: run it there, or ./run bench\n")
     known = {p.stem.removeprefix("bench_"): p for p in sorted(folder.glob("bench_*.py"))}

@@ -28,9 +28,7 @@ def run(*, nodes: int = 32, degree: int = 3, rounds: int = 160, seeds: int = 4, 
     if seeds < 1:
         raise ValueError(f"seeds: expected at least 1, got {seeds}")
     model = dl.models.MLP(64, 64, 10)
-    fleet = dl.energy.DeviceFleet.phones(
-        nodes, parameters=model.size, local_steps=LOCAL_STEPS, batch_size=BATCH_SIZE
-    )
+    fleet = dl.energy.DeviceFleet.phones(nodes, parameters=model.size, local_steps=LOCAL_STEPS, batch_size=BATCH_SIZE)
     # The affordable rounds of CIFAR-10's phones, scaled from the paper's 1,000 rounds to these.
     cifar = dl.energy.DeviceFleet.phones(nodes, task="cifar10").rounds
     assert cifar is not None
@@ -43,9 +41,9 @@ def run(*, nodes: int = 32, degree: int = 3, rounds: int = 160, seeds: int = 4, 
         (f"SkipTrain({GAMMA}, {GAMMA}), phone budgets", rounds, lambda: dl.SkipTrain(GAMMA, GAMMA, budget)),
     ]
     print(
-        f"collegium {__version__}: {nodes} nodes on a random {degree}-regular graph, two label shards of the 8x8 digits "
-        f"each,\nMLP {'-'.join(map(str, model.sizes))} ({model.size:,} parameters), {LOCAL_STEPS} local steps of batch "
-        f"{BATCH_SIZE}, lr {LR}; {seeds} seed(s); {_core.isa()}, {_core.num_threads()} thread(s)"
+        f"collegium {__version__}: {nodes} nodes on a random {degree}-regular graph, two label shards of the 8x8 "
+        f"digits each,\nMLP {'-'.join(map(str, model.sizes))} ({model.size:,} parameters), {LOCAL_STEPS} local steps "
+        f"of batch {BATCH_SIZE}, lr {LR}; {seeds} seed(s); {_core.isa()}, {_core.num_threads()} thread(s)"
     )
     runs: list[History] = []
     rows: list[dict[str, Any]] = []
@@ -68,8 +66,8 @@ def run(*, nodes: int = 32, degree: int = 3, rounds: int = 160, seeds: int = 4, 
     print(f"\nmeans over {seeds} seed(s), {time.perf_counter() - start:.1f} s of training and evaluation:\n")
     print(_table(frame))
     print(
-        "\naccuracy: mean over the nodes' own models, ± their spread; mean model: accuracy of the average of all models;"
-        "\nconsensus: root mean square distance to that average; Wh: SkipTrain's phone model, not a measurement."
+        "\naccuracy: mean over the nodes' own models, ± their spread; mean model: accuracy of the average of all"
+        "\nmodels; consensus: root mean square distance to that average; Wh: SkipTrain's model of phones, not measured."
     )
     out.mkdir(parents=True, exist_ok=True)
     figure = plot.compare(runs)

@@ -209,7 +209,7 @@ def synchronous(
     silent rounds behind it (nobody trains, nothing to evaluate between) are one Exchange record.
     """
     total = len(actions)
-    busy = actions.any(axis=1)
+    busy: NDArray[np.bool_] = np.asarray(actions.any(axis=1))
     t = first
     while t < total:
         rows = np.flatnonzero(actions[t])

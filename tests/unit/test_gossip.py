@@ -1,5 +1,6 @@
 """The gossip kernels: random regular graphs, components, Metropolis weights, lambda2, schedules and energy."""
 
+import contextlib
 import itertools
 import math
 from collections import Counter
@@ -578,10 +579,8 @@ def test_anything_at_the_bindings(name, count, data):
         args[:2] = [min(a, 200) if type(a) is int else a for a in args[:2]]
     if name == "schedule":
         args[:2] = [min(a, 2000) if type(a) is int else a for a in args[:2]]
-    try:
+    with contextlib.suppress(TypeError, ValueError):
         getattr(_core, name)(*args)
-    except (TypeError, ValueError):
-        pass
     for a, b in zip(args, before, strict=True):
         if isinstance(a, np.ndarray):
             np.testing.assert_array_equal(a, b)

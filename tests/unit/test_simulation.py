@@ -130,9 +130,8 @@ def test_bytes_are_four_a_parameter_a_directed_edge_a_round():
 class Recording:
     """A learner that counts, so that what the engine asks for can be seen."""
 
-    shapes = {"w": (3,)}
-
     def __init__(self):
+        self.shapes = {"w": (3,)}
         self.log = []
 
     def bind(self, population, seed):
@@ -186,8 +185,8 @@ def test_records_fuse_only_silent_rounds_without_evaluations_between():
         ("Exchange", 4, 1), ("Train", 5, 0), ("Exchange", 5, 1), ("Train", 6, 0), ("Exchange", 6, 4),
         ("Evaluate", 10, 0),
     ]  # fmt: skip
-    one = [r.rounds for r in engine.synchronous(actions, first=0, eval_at=lambda t: False, fuse=False) if isinstance(r, engine.Exchange)]
-    assert one == [1] * 10
+    single = engine.synchronous(actions, first=0, eval_at=lambda t: False, fuse=False)
+    assert [r.rounds for r in single if isinstance(r, engine.Exchange)] == [1] * 10
 
 
 @pytest.mark.parametrize("threads", [1, 2], indirect=True)

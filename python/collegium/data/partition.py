@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,8 +45,10 @@ def partition(
     choice(kind, "kind", KINDS)
     if n > len(y):
         raise ValueError(f"n: expected at most one node a sample ({len(y)}), got {n}")
+    parts: Sequence[NDArray[np.signedinteger[Any]]]
     if kind == "iid":
-        parts = [_permutation(seed, len(y))[i::n] for i in range(n)]
+        order = _permutation(seed, len(y))
+        parts = [order[i::n] for i in range(n)]
     elif kind == "shards":
         parts = _shards(y, n, integer(shards, "shards", 1), seed)
     elif kind == "dirichlet":

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _core
-from .._check import integer
+from .._check import choice, integer
 from ..engine import Context
 from .population import Population
 from .topology import Topology
@@ -61,6 +61,8 @@ class Mixing:
 
     def __init__(self, rounds: int = 1, weights: Any = "metropolis") -> None:
         self.rounds = integer(rounds, "rounds", 1)
+        if isinstance(weights, str):
+            choice(weights, "weights", ("metropolis", "uniform"))
         self.weights = weights
         self._matrix = None if isinstance(weights, str) else MixingMatrix.from_any(weights)
         if self._matrix is not None:
@@ -95,7 +97,7 @@ class Mixing:
             self._protected(X, W, round, ctx)
             if total > 1:
                 mix(X, W, total - 1, out=X)
-        return total * W.messages * X.shape[1] * 4
+        return int(total * W.messages * X.shape[1] * 4)
 
     @staticmethod
     def _protected(X: NDArray[np.float32], W: MixingMatrix, round: int, ctx: Context) -> None:

@@ -40,7 +40,7 @@ class DPSGD:
 
 
 class SkipTrain:
-    """Blocks of training rounds, then blocks of rounds that only synchronize (SkipTrain, section on coordinated rounds).
+    """Blocks of training rounds, then blocks of rounds that only synchronize: SkipTrain.
 
     Round t is a training round iff (t mod (gamma_train + gamma_sync)) < gamma_train: a period starts with training.
 
@@ -83,7 +83,7 @@ class SkipTrain:
 
 
 class Greedy:
-    """Every node trains in every round until its budget is spent, then only exchanges: SkipTrain-constrained's baseline.
+    """Every node trains in every round until its budget is spent, then only exchanges: the baseline of budgets.
 
     budget: rounds each node can afford to train, (n,) integers, at least 0.
     """

@@ -8,14 +8,14 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from . import _edgefile
 from .._check import INT32_MAX, frozen, integer
+from . import _edgefile
 from .weights import MixingMatrix
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Topology:
         """Number of nodes of every connected component, largest first."""
         return self._sizes
 
-    def mixing(self, kind: Literal["metropolis", "uniform"] = "metropolis") -> MixingMatrix:
+    def mixing(self, kind: str = "metropolis") -> MixingMatrix:
         """A symmetric, doubly stochastic mixing matrix on this graph.
 
         "metropolis": w_ij = 1 / (1 + max(degree_i, degree_j)), w_ii = 1 - sum_j w_ij (Metropolis-Hastings; right on any

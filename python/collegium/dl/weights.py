@@ -108,7 +108,7 @@ class MixingMatrix:
         return MixingMatrix(self.n, self.indptr, self.indices, weights)
 
     def mask_nodes(self, dead: npt.ArrayLike) -> MixingMatrix:
-        """The matrix of a round without the nodes `dead` (integers): all their edges are dead, they keep their model."""
+        """The matrix of a round without the nodes `dead` (integers): their edges are dead, they keep their model."""
         gone = np.zeros(self.n, bool)
         gone[[integer(i, "dead", 0, self.n - 1) for i in np.atleast_1d(np.asarray(dead))]] = True
         rows = self._rows()
