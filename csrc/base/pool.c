@@ -125,9 +125,11 @@ static void stop_workers(void) {
     workers = NULL;
 }
 
-/* Called with the gate held. Fewer workers than asked for (no threads left in the system) is not an error. */
+/* Called with the gate held and no worker alive. Fewer workers than asked for (no threads left in the system) is not an
+ * error; nor is none: the next call tries again. */
 static void start_workers(int count) {
-    workers = calloc((size_t)count, sizeof *workers);
+    free(workers);
+    workers = count > 0 ? calloc((size_t)count, sizeof *workers) : NULL;
     if (!workers) return;
     for (; live < count; live++)
         if (pthread_create(&workers[live], NULL, worker_main, NULL) != 0) break;
@@ -200,14 +202,15 @@ int cg_parallel_for(size_t n, size_t grain, size_t scratch_bytes, cg_task_fn fn,
     if (scratch_bytes && !(mine = scratch_take(scratch_bytes)))
         return cg_fail(err, CG_ENOMEM, "no memory for %zu bytes of scratch space", scratch_bytes);
     void *const own = mine ? mine->p : NULL;
-    const int threads = cg_num_threads();
-    if (threads == 1 || n <= grain || n > SIZE_MAX / 2 || pthread_mutex_trylock(&gate) != 0) {
+    /* Every thread asks once beyond the last block: where that would wrap around, one thread does all. */
+    const int wraps = grain > (SIZE_MAX - n) / (MAX_THREADS + 1);
+    if (cg_num_threads() == 1 || n <= grain || wraps || pthread_mutex_trylock(&gate) != 0) {
         for (size_t begin = 0; begin < n; begin += grain) {
             fn(ctx, begin, n - begin < grain ? n : begin + grain, own);
             if (n - begin <= grain) break; /* begin + grain must not wrap around */
         }
     } else {
-        if (live == 0) start_workers(threads - 1);
+        if (live == 0) start_workers(cg_num_threads() - 1); /* asked again: it may have changed before the gate */
         job j = {.fn = fn, .ctx = ctx, .n = n, .grain = grain, .scratch_bytes = scratch_bytes};
         atomic_init(&j.next, 0);
         pthread_mutex_lock(&lock);

@@ -3,6 +3,8 @@
 #include "arrays.h"
 #include "families.h"
 
+#include "../base/philox.h"
+
 enum { E_TIMEOUT, E_PEER, E_CUDA, E_COUNT };
 
 typedef struct core_state {
@@ -23,6 +25,14 @@ PyObject *raise_err(PyObject *module, const cg_err *err) {
     return NULL;
 }
 
+static const struct {
+    const char *name;
+    long value;
+} purposes[] = {
+    {"FOR_COIN", CG_FOR_COIN},         {"FOR_SAMPLE", CG_FOR_SAMPLE},       {"FOR_INIT", CG_FOR_INIT},
+    {"FOR_TOPOLOGY", CG_FOR_TOPOLOGY}, {"FOR_PARTITION", CG_FOR_PARTITION}, {"FOR_USER", CG_FOR_USER},
+};
+
 static int core_exec(PyObject *module) {
     static const char *const name[E_COUNT] = {"collegium.Timeout", "collegium.PeerLost", "collegium.CudaError"};
     static const char *const doc[E_COUNT] = {"A peer or a device did not answer in time.",
@@ -37,6 +47,8 @@ static int core_exec(PyObject *module) {
     }
     for (size_t i = 0; i < sizeof families / sizeof *families; i++)
         if (PyModule_AddFunctions(module, families[i]) < 0) return -1;
+    for (size_t i = 0; i < sizeof purposes / sizeof *purposes; i++)
+        if (PyModule_AddIntConstant(module, purposes[i].name, purposes[i].value) < 0) return -1;
     return 0;
 }
 

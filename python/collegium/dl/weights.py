@@ -89,6 +89,32 @@ class MixingMatrix:
         _core.check_mixing(self.indptr, self.indices, self.weights, True, symmetric)
 
     @property
+    def messages(self) -> int:
+        """Directed edges that carry something: entries off the diagonal that are not 0."""
+        return int(((self._rows() != self.indices) & (self.weights != 0)).sum())
+
+    def mask_edges(self, alive: npt.ArrayLike) -> MixingMatrix:
+        """The matrix of a round in which some edges are dead: their weight returns to both ends' diagonals.
+
+        alive: bool (nnz,), in the order of `indices`; an edge is dead if either direction is. The pattern of W must be
+        symmetric. Rows still sum to what they did, and a symmetric W stays so.
+        """
+        given: npt.NDArray[Any] = np.asarray(alive)
+        if given.dtype != np.bool_:
+            raise TypeError(f"alive: expected booleans, got dtype {given.dtype}")
+        if given.shape != self.indices.shape:
+            raise ValueError(f"alive: expected shape {self.indices.shape}, got {given.shape}")
+        weights = _core.mask_edges(self.indptr, self.indices, self.weights, given.astype(np.uint8))
+        return MixingMatrix(self.n, self.indptr, self.indices, weights)
+
+    def mask_nodes(self, dead: npt.ArrayLike) -> MixingMatrix:
+        """The matrix of a round without the nodes `dead` (integers): all their edges are dead, they keep their model."""
+        gone = np.zeros(self.n, bool)
+        gone[[integer(i, "dead", 0, self.n - 1) for i in np.atleast_1d(np.asarray(dead))]] = True
+        rows = self._rows()
+        return self.mask_edges((rows == self.indices) | ~(gone[rows] | gone[self.indices]))
+
+    @property
     def lambda2(self) -> float:
         """Second largest modulus of the eigenvalues: each mixing step shrinks disagreement at least by this factor.
 

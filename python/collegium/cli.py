@@ -1,0 +1,68 @@
+"""The command line: ``collegium info | demo | bench``."""
+
+from __future__ import annotations
+
+import argparse
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ._version import __version__
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit status (2: bad arguments)."""
+    parser = argparse.ArgumentParser(prog="collegium", description="Collaborative and distributed machine learning.")
+    parser.add_argument("--version", action="version", version=f"collegium {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    commands.add_parser("info", help="what is on, off and why")
+
+    demo = commands.add_parser("demo", help="decentralized training on real digits: a table and a picture")
+    demo.add_argument("--nodes", type=int, default=32, help="number of nodes (default 32)")
+    demo.add_argument("--degree", type=int, default=3, help="neighbours of each node (default 3)")
+    demo.add_argument("--rounds", type=int, default=160, help="rounds, a multiple of 8 (default 160)")
+    demo.add_argument("--seeds", type=int, default=4, help="repetitions with other seeds (default 4)")
+    demo.add_argument("--out", type=Path, default=Path("out"), help="folder for the picture and the table")
+
+    bench = commands.add_parser("bench", help="time the kernels of a family against their floor and peers")
+    bench.add_argument("family", nargs="?", help="aggregate, gossip, local or engine; all of them if left out")
+    bench.add_argument("rest", nargs=argparse.REMAINDER, help="passed on to the benchmark (--quick, --json)")
+
+    args = parser.parse_args(argv)
+    if args.command == "info":
+        from .config import show_config
+
+        show_config()
+        return 0
+    if args.command == "demo":
+        from .demo import run
+
+        try:
+            run(nodes=args.nodes, degree=args.degree, rounds=args.rounds, seeds=args.seeds, out=args.out)
+        except (ValueError, ImportError) as e:
+            parser.exit(2, f"collegium demo: {e}\n")
+        return 0
+    return _bench(parser, args.family, args.rest)
+
+
+def _bench(parser: argparse.ArgumentParser, family: str | None, rest: list[str]) -> int:
+    """Benchmarks are scripts of the source tree, next to their results; they are not part of the package."""
+    folder = next(
+        (p / "experiments" / "bench" for p in (Path.cwd(), *Path(__file__).parents) if (p / "experiments/bench").is_dir()),
+        None,
+    )
+    if folder is None:
+        parser.exit(2, "collegium bench: needs a source checkout of collegium: run it there, or ./run bench\n")
+    known = {p.stem.removeprefix("bench_"): p for p in sorted(folder.glob("bench_*.py"))}
+    if family is not None and family not in known:
+        parser.exit(2, f"collegium bench: expected one of {', '.join(known)}, got {family!r}\n")
+    for name in known if family is None else [family]:
+        sys.argv = [str(known[name]), *rest]
+        sys.path.insert(0, str(folder))
+        try:
+            runpy.run_path(str(known[name]), run_name="__main__")
+        finally:
+            sys.path.remove(str(folder))
+    return 0

@@ -1,0 +1,166 @@
+"""Mixing: every model becomes a weighted average of its neighbours', X <- W X."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .. import _core
+from .._check import integer
+from ..engine import Context
+from .population import Population
+from .topology import Topology
+from .weights import MixingMatrix
+
+Csr = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
+
+
+def mix(X: Any, W: Any, rounds: int = 1, *, columns: ArrayLike | None = None, out: Any = None) -> Any:
+    """Applies mixing matrices to a matrix of models: W X, or W_k ... W_2 W_1 X in one pass over memory.
+
+    X: float32 (n, P), row = model; a NumPy array with contiguous rows, a CPU torch tensor (no copy) or a Population.
+    W: one mixing matrix (MixingMatrix, dense, scipy.sparse or an (indptr, indices, weights) tuple), used in each of
+      `rounds` rounds; or a sequence of `rounds` of them, one a round.
+    columns: (b + 1,) boundaries 0 ... P of column blocks; every round is then a sequence of b matrices, one a block.
+    out: like X; None for a new array; X itself to mix in place. Any other overlap is refused.
+    Returns out, of X's kind (an array for a Population). Bits do not depend on the number of threads, nor on fusing:
+    rounds=k equals k calls. Memory-bound: 8 n P bytes whatever `rounds` is. Releases the GIL.
+    Raises TypeError (dtype: nothing is cast), ValueError (shape, layout, overlap, a matrix that is not (n, n)).
+    Source: D-PSGD (Lian et al., NeurIPS 2017), the averaging step.
+
+    >>> mix(np.eye(2, dtype="f4"), np.array([[.75, .25], [.25, .75]]))
+    array([[0.75, 0.25],
+           [0.25, 0.75]], dtype=float32)
+    """
+    x = _array(X, "X")
+    n, size = x.shape
+    rounds = integer(rounds, "rounds", 1)
+    edges = np.array([0, size] if columns is None else columns, dtype=np.int64)
+    table = _table(W, rounds, len(edges) - 1, n, columns is not None)
+    if out is None:
+        y = np.empty_like(x, order="C") if x.flags.c_contiguous else _core.zeros_rows(n, size)
+    else:
+        y = _array(out, "out")
+    _core.mix(x, y, table, edges)
+    if out is not None:
+        return out
+    return _torch_module(X).from_numpy(y) if _is_torch(X) else y
+
+
+class Mixing:
+    """Exchange: gossip averaging over a graph. The default exchange; with it, DPSGD is D-PSGD.
+
+    rounds: averaging steps an exchange; a mechanism protects the first one only.
+    weights: "metropolis", "uniform" (regular graphs) or a mixing matrix; used as given, rows must sum to 1.
+    """
+
+    fuses = True
+
+    def __init__(self, rounds: int = 1, weights: Any = "metropolis") -> None:
+        self.rounds = integer(rounds, "rounds", 1)
+        self.weights = weights
+        self._matrix = None if isinstance(weights, str) else MixingMatrix.from_any(weights)
+        if self._matrix is not None:
+            self._matrix.check(symmetric=False)
+
+    def __repr__(self) -> str:
+        return f"Mixing(rounds={self.rounds}, weights={self.weights!r})"
+
+    def bind(self, ctx: Context) -> None:
+        """Takes the graph of the run. Raises ValueError if the weights do not fit it."""
+        if isinstance(self.weights, str):
+            if not isinstance(ctx.topology, Topology):
+                raise ValueError(f"topology: Mixing needs a graph, got {ctx.topology!r}")
+            self._matrix = ctx.topology.mixing(self.weights)
+        elif self._matrix is not None and ctx.topology is not None and self._matrix.n != ctx.topology.n:
+            raise ValueError(f"weights: expected a matrix for {ctx.topology.n} nodes, got {self._matrix.n}")
+
+    @property
+    def matrix(self) -> MixingMatrix:
+        """The mixing matrix in use. Raises ValueError before the exchange knows its graph."""
+        if self._matrix is None:
+            raise ValueError("weights: Mixing has no graph yet: pass weights=G.mixing(...), or use it in a Simulation")
+        return self._matrix
+
+    def step(self, X: NDArray[np.float32], *, round: int, ctx: Context | None = None) -> int:
+        """Mixes X (n, P) in place, `ctx.rounds` rounds at once; returns bytes sent over all edges, 4 P a message."""
+        W = self.matrix
+        total = self.rounds * (1 if ctx is None else ctx.rounds)
+        if ctx is None or ctx.mechanism is None or not len(ctx.trained):
+            mix(X, W, total, out=X)
+        else:
+            self._protected(X, W, round, ctx)
+            if total > 1:
+                mix(X, W, total - 1, out=X)
+        return total * W.messages * X.shape[1] * 4
+
+    @staticmethod
+    def _protected(X: NDArray[np.float32], W: MixingMatrix, round: int, ctx: Context) -> None:
+        """One round in which the rows that trained send what their mechanism says: other rows are mixed first."""
+        assert ctx.mechanism is not None
+        loud = np.zeros(W.n, bool)
+        loud[ctx.trained] = True
+        silent = np.where(loud[W.indices], np.float32(0), W.weights)
+        Y = mix(X, (W.indptr, W.indices, silent))
+        receivers = W.T
+        for sender in ctx.trained:
+            span = slice(receivers.indptr[sender], receivers.indptr[sender + 1])
+            recipients, weights = receivers.indices[span].astype(np.int64), receivers.weights[span]
+            sent = ctx.mechanism.messages(
+                X[sender], weights, round=round, sender=int(sender), recipients=recipients, seed=ctx.seed
+            )
+            if sent.shape != (len(recipients), X.shape[1]):
+                raise ValueError(
+                    f"{ctx.mechanism!r}.messages: expected shape {(len(recipients), X.shape[1])}, got {sent.shape}"
+                )
+            Y[recipients] += weights[:, None] * sent
+        X[...] = Y
+
+
+def _array(X: Any, name: str) -> NDArray[np.float32]:
+    if isinstance(X, Population):
+        return X.X
+    if _is_torch(X):
+        if X.device.type != "cpu":
+            raise TypeError(f"{name}: expected a tensor on the CPU, got one on {X.device}")
+        X = X.detach().numpy()
+    if not isinstance(X, np.ndarray):
+        raise TypeError(f"{name}: expected a NumPy array, a CPU tensor or a Population, got {type(X).__name__}")
+    if X.ndim != 2:
+        raise ValueError(f"{name}: expected shape (n, P), got {X.shape}")
+    return X
+
+
+def _table(W: Any, rounds: int, blocks: int, n: int, blocked: bool) -> list[list[Csr]]:
+    per_round = isinstance(W, Sequence) and not (isinstance(W, tuple) and len(W) == 3 and not blocked)
+    if blocked and not per_round:
+        raise TypeError("W: with columns=, expected for each round a sequence of one matrix a block")
+    if not per_round:
+        return [[_csr(W, n)]] * rounds
+    if len(W) != rounds:
+        raise ValueError(f"W: expected one entry a round ({rounds}), got {len(W)}")
+    table = [[_csr(b, n) for b in (r if blocked else [r])] for r in W]
+    for t, row in enumerate(table):
+        if len(row) != blocks:
+            raise ValueError(f"W: expected {blocks} matrices in round {t}, one a column block, got {len(row)}")
+    return table
+
+
+def _csr(W: Any, n: int) -> Csr:
+    m = W if isinstance(W, MixingMatrix) else MixingMatrix.from_any(W)
+    if m.n != n:
+        raise ValueError(f"W: expected a ({n}, {n}) matrix, got ({m.n}, {m.n})")
+    return m.indptr, m.indices, m.weights
+
+
+def _is_torch(X: Any) -> bool:
+    return type(X).__module__.partition(".")[0] == "torch"
+
+
+def _torch_module(X: Any) -> Any:
+    import sys
+
+    return sys.modules[type(X).__module__.partition(".")[0]]

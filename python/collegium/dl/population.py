@@ -1,0 +1,179 @@
+"""A fleet of models is one matrix."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _core
+from .._check import integer
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+class Population:
+    """The models of n nodes: float32 X of shape (n, P), row i = node i's parameters, flat, in the order of `shapes`.
+
+    Rows start on 64-byte lines and are an odd number of lines apart, so that the columns of neighbouring rows do not
+    compete for the same cache sets. Views handed out (`X`, `row`, `parameter`) share the memory: writing to them
+    changes the models in place.
+
+    n: number of nodes, at least 1.  shapes: name -> shape of each parameter tensor, as of one model's state_dict.
+    Raises TypeError or ValueError naming the bad argument, MemoryError.
+
+    >>> population = Population(4, {"weight": (10, 64), "bias": (10,)})
+    >>> population.X.shape
+    (4, 650)
+    """
+
+    def __init__(self, n: int, shapes: Shapes | Iterable[tuple[str, tuple[int, ...]]]) -> None:
+        self.n = integer(n, "n", 1)
+        pairs = shapes.items() if isinstance(shapes, Mapping) else shapes
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        for name, shape in pairs:
+            if not isinstance(name, str):
+                raise TypeError(f"shapes: expected names of parameters, got {name!r}")
+            if name in self.shapes:
+                raise ValueError(f"shapes: {name!r} is there twice")
+            self.shapes[name] = tuple(integer(s, f"shapes[{name!r}]", 0) for s in shape)
+        self._start: dict[str, int] = {}
+        size = 0
+        for name, shape in self.shapes.items():
+            self._start[name] = size
+            size += math.prod(shape)
+        if size == 0:
+            raise ValueError("shapes: expected at least one parameter, got none")
+        self.size = size
+        self._X: NDArray[np.float32] = _core.zeros_rows(self.n, size)
+
+    @property
+    def X(self) -> NDArray[np.float32]:
+        """(n, P) float32 view of all models."""
+        return self._X
+
+    def numpy(self) -> NDArray[np.float32]:
+        """The same as `X`."""
+        return self._X
+
+    @property
+    def leading_dimension(self) -> int:
+        """Floats from one row to the next."""
+        return int(_core.leading_dimension(self.size, 4))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes the matrix takes, padding included."""
+        return self.n * self.leading_dimension * 4
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __repr__(self) -> str:
+        return f"Population(n={self.n}, parameters={self.size}, tensors={len(self.shapes)})"
+
+    def parameter(self, name: str) -> NDArray[np.float32]:
+        """View of one parameter of every node: (n, *shape)."""
+        shape, start = self._find(name)
+        strides = [self._X.strides[0]]
+        for k in range(len(shape)):
+            strides.append(4 * math.prod(shape[k + 1 :]))
+        columns = self._X[:, start : start + math.prod(shape)]
+        return np.lib.stride_tricks.as_strided(columns, (self.n, *shape), strides)
+
+    def row(self, i: int) -> dict[str, NDArray[np.float32]]:
+        """Views of node i's parameters, by name."""
+        i = integer(i, "i", 0, self.n - 1)
+        return {name: self._slice(i, name) for name in self.shapes}
+
+    def load_row(self, i: int, state: Mapping[str, Any]) -> None:
+        """Copies a state_dict (arrays or CPU tensors, by name) into node i. Nothing changes if anything is wrong."""
+        i = integer(i, "i", 0, self.n - 1)
+        missing, unknown = self.shapes.keys() - state.keys(), state.keys() - self.shapes.keys()
+        if missing or unknown:
+            raise ValueError(f"state: missing {sorted(missing)}, not known here {sorted(unknown)}")
+        arrays = {name: np.asarray(state[name], dtype=np.float32) for name in self.shapes}
+        for name, a in arrays.items():
+            if a.shape != self.shapes[name]:
+                raise ValueError(f"state[{name!r}]: expected shape {self.shapes[name]}, got {a.shape}")
+        for name, a in arrays.items():
+            self._slice(i, name)[...] = a
+
+    def describe(self, column: int) -> str:
+        """Name of the parameter that flat column belongs to."""
+        return max((n for n in self.shapes if self._start[n] <= column), key=lambda n: self._start[n])
+
+    def consensus(self) -> tuple[NDArray[np.float32], float]:
+        """The mean model (P,) and the consensus distance sqrt(1/n sum_i ||x_i - mean||^2), summed in float64.
+
+        Source: Kong et al., "Consensus control for decentralized deep learning", ICML 2021, eq. (5).
+        """
+        mean, squares = _core.consensus(self._X, None)
+        return mean.astype(np.float32), math.sqrt(squares / self.n)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a safetensors file: one tensor (n, *shape) a parameter, their order and a SHA-256 in the metadata.
+
+        The file appears whole or not at all (temporary file, fsync, rename).
+        """
+        from safetensors.numpy import save
+
+        tensors = {name: np.ascontiguousarray(self.parameter(name)) for name in self.shapes}
+        metadata = {"format": "collegium.population", "names": json.dumps(list(self.shapes)), "sha256": self.digest()}
+        target = Path(path)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        try:
+            with open(temporary, "wb") as f:
+                f.write(save(tensors, metadata))
+                f.flush()
+                os.fsync(f.fileno())
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Population:
+        """Reads a file of `save`. Raises ValueError for any other file, a damaged one, or a wrong checksum."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(os.fspath(path), "np") as f:
+                metadata = f.metadata() or {}
+                if metadata.get("format") != "collegium.population":
+                    raise ValueError(f"{path}: not a population file")
+                names = json.loads(metadata["names"])
+                tensors = {name: f.get_tensor(name) for name in names}
+        except (SafetensorError, KeyError, json.JSONDecodeError) as e:
+            raise ValueError(f"{path}: not a population file, or a damaged one ({e})") from e
+        counts = {t.shape[0] if t.ndim else 0 for t in tensors.values()}
+        if len(counts) != 1 or any(t.dtype != np.float32 for t in tensors.values()):
+            raise ValueError(f"{path}: expected float32 tensors of one number of nodes")
+        population = cls(counts.pop(), {name: t.shape[1:] for name, t in tensors.items()})
+        for name, t in tensors.items():
+            population.parameter(name)[...] = t
+        if population.digest() != metadata.get("sha256"):
+            raise ValueError(f"{path}: the checksum does not match, the file is damaged")
+        return population
+
+    def digest(self) -> str:
+        """SHA-256 over shapes and values, padding left out."""
+        h = hashlib.sha256(json.dumps([self.n, list(self.shapes.items())]).encode())
+        for i in range(self.n):
+            h.update(np.ascontiguousarray(self._X[i]).data)
+        return h.hexdigest()
+
+    def _find(self, name: str) -> tuple[tuple[int, ...], int]:
+        if name not in self.shapes:
+            raise KeyError(f"no parameter {name!r}; there are {', '.join(self.shapes)}")
+        return self.shapes[name], self._start[name]
+
+    def _slice(self, i: int, name: str) -> NDArray[np.float32]:
+        shape, start = self._find(name)
+        return self._X[i, start : start + math.prod(shape)].reshape(shape)

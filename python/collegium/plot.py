@@ -1,0 +1,82 @@
+"""Pictures: matplotlib figures, returned and not shown."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .history import History
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def history(run: History) -> Figure:
+    """Accuracy (mean, spread over nodes, the mean model's), consensus distance and energy of one run over rounds."""
+    energy = not np.isnan(run.column("energy_wh").astype(float)).all() if len(run) else False
+    figure, axes = _figure(3 if energy else 2)
+    _accuracy(axes[0], run, "round", "C0")
+    axes[0].plot(run.column("round"), run.column("mean_model_accuracy"), "C0--", label="mean model")
+    axes[0].legend()
+    _consensus(axes[1], [run])
+    if energy:
+        axes[2].plot(run.column("round"), run.column("energy_wh"), "C0.-")
+        _label(axes[2], "round", "training energy of the network (Wh)")
+    figure.suptitle(run.name)
+    return figure
+
+
+def compare(runs: Sequence[History]) -> Figure:
+    """Several runs side by side: accuracy at equal rounds, accuracy at equal energy, consensus distance.
+
+    The energy panel counts trainings where a run has no energy model.
+    """
+    if not runs:
+        raise ValueError("runs: expected at least one history, got none")
+    cost = "trainings" if any(np.isnan(r.column("energy_wh").astype(float)).any() for r in runs) else "energy_wh"
+    figure, axes = _figure(3)
+    for k, run in enumerate(runs):
+        _accuracy(axes[0], run, "round", f"C{k}")
+        _accuracy(axes[1], run, cost, f"C{k}")
+    axes[0].set_title("equal rounds")
+    axes[1].set_title("equal energy")
+    axes[1].set_xlabel("training energy (Wh)" if cost == "energy_wh" else "trainings, all nodes")
+    axes[0].legend(loc="lower right")
+    _consensus(axes[2], runs)
+    return figure
+
+
+def _figure(panels: int) -> tuple[Figure, list[Axes]]:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError("pictures need matplotlib: pip install 'collegium[plot]'") from None
+    if "IPython" in sys.modules:
+        # Registers how a notebook shows a figure; the figure itself stays out of pyplot's list.
+        import matplotlib.pyplot  # noqa: F401
+    figure = Figure(figsize=(4.6 * panels, 3.8), layout="constrained")
+    return figure, list(np.atleast_1d(figure.subplots(1, panels)))
+
+
+def _accuracy(ax: Axes, run: History, against: str, color: str) -> None:
+    x, mean, spread = (run.column(c).astype(float) for c in (against, "accuracy", "accuracy_std"))
+    ax.plot(x, mean, f"{color}.-", label=run.name)
+    ax.fill_between(x, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0)
+    _label(ax, against, "test accuracy (mean and spread over nodes)")
+
+
+def _consensus(ax: Axes, runs: Sequence[History]) -> None:
+    for k, run in enumerate(runs):
+        ax.plot(run.column("round"), run.column("consensus"), f"C{k}.-", label=run.name)
+    ax.set_yscale("log")
+    _label(ax, "round", "consensus distance")
+    ax.set_title("disagreement")
+
+
+def _label(ax: Axes, x: str, y: str) -> Any:
+    ax.set(xlabel=x, ylabel=y)
+    ax.grid(True, alpha=0.3)
