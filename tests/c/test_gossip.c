@@ -7,21 +7,10 @@
 #include "../../csrc/gossip/schedule.h"
 #include "../../csrc/gossip/spectrum.h"
 #include "../../csrc/gossip/weights.h"
-#include <math.h>
+#include "check.h"
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static int failures;
-
-#define CHECK(what)                                                                                                    \
-    do {                                                                                                               \
-        if (!(what)) {                                                                                                 \
-            printf("%s:%d: %s\n", __FILE__, __LINE__, #what);                                                          \
-            failures++;                                                                                                \
-        }                                                                                                              \
-    } while (0)
 
 /* A regular graph as CSR, its Metropolis matrix and lambda2. */
 static void graph_to_lambda2(size_t n, size_t degree, double least, double most) {
@@ -155,6 +144,5 @@ int main(void) {
     refusals();
     same_bits();
     concurrent_callers();
-    if (!failures) puts("test_gossip: ok");
-    return failures != 0;
+    return failed();
 }

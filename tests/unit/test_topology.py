@@ -16,9 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-settings.register_profile("topology", deadline=None)
-settings.load_profile("topology")
-
 edge_sets = st.integers(1, 12).flatmap(
     lambda n: st.tuples(
         st.just(n), st.sets(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)).filter(lambda e: e[0] < e[1]))
@@ -41,7 +38,9 @@ def test_ring_complete_star(n):
     same_as(topology.complete(n), nx.complete_graph(n))
     same_as(topology.star(n), nx.star_graph(n - 1))
     for g in (topology.ring(n), topology.complete(n), topology.star(n)):
-        assert g.is_connected and g.component_sizes == (n,) and g.degrees.sum() == 2 * len(g.edges)
+        assert g.is_connected
+        assert g.component_sizes == (n,)
+        assert g.degrees.sum() == 2 * len(g.edges)
 
 
 @pytest.mark.parametrize("rows, cols", [(1, 1), (1, 2), (2, 1), (1, 7), (2, 2), (2, 5), (3, 3), (4, 6)])
@@ -59,14 +58,21 @@ def test_torus(rows, cols):
 
 def test_regular():
     g = topology.regular(n=32, degree=6, seed=1)
-    assert g.n == 32 and (g.degrees == 6).all() and g.is_connected and g.name == "regular(32, 6, seed=1)"
-    assert g == topology.regular(32, 6, 1) and hash(g) == hash(topology.regular(32, 6, 1))
-    assert g != topology.regular(32, 6, 2) and g != "regular"
+    assert g.n == 32
+    assert (g.degrees == 6).all()
+    assert g.is_connected
+    assert g.name == "regular(32, 6, seed=1)"
+    assert g == topology.regular(32, 6, 1)
+    assert hash(g) == hash(topology.regular(32, 6, 1))
+    assert g != topology.regular(32, 6, 2)
+    assert g != "regular"
     for seed in range(30):  # most first draws are in pieces here
         assert topology.regular(60, 2, seed).is_connected
     pieces = [topology.regular(60, 2, seed, allow_disconnected=True) for seed in range(30)]
-    assert any(not p.is_connected for p in pieces) and any(p.is_connected for p in pieces)
-    assert topology.regular(2, 1).is_connected and topology.regular(1, 0).is_connected
+    assert any(not p.is_connected for p in pieces)
+    assert any(p.is_connected for p in pieces)
+    assert topology.regular(2, 1).is_connected
+    assert topology.regular(1, 0).is_connected
     assert topology.regular(10, 1, allow_disconnected=True).component_sizes == (2,) * 5
 
 
@@ -102,9 +108,12 @@ def test_generators_refuse(make, error, text):
 
 def test_what_a_topology_knows():
     g = topology.from_edges([(3, 1), (0, 1), (1, 2)])
-    assert g.edges.dtype == np.int64 and g.edges.tolist() == [[0, 1], [1, 2], [1, 3]]
-    assert g.degrees.dtype == np.int32 and g.degrees.tolist() == [1, 3, 1, 1]
-    assert g.neighbors(1).tolist() == [0, 2, 3] and g.neighbors(np.int64(3)).tolist() == [1]
+    assert g.edges.dtype == np.int64
+    assert g.edges.tolist() == [[0, 1], [1, 2], [1, 3]]
+    assert g.degrees.dtype == np.int32
+    assert g.degrees.tolist() == [1, 3, 1, 1]
+    assert g.neighbors(1).tolist() == [0, 2, 3]
+    assert g.neighbors(np.int64(3)).tolist() == [1]
     assert repr(g) == "<Topology edges: 4 nodes, 3 edges, degrees 1 to 3>"
     assert repr(topology.ring(5)) == "<Topology ring(5): 5 nodes, 5 edges, degree 2>"
     for bad in (4, -1):
@@ -125,19 +134,22 @@ def test_a_topology_is_immutable():
     with pytest.raises((AttributeError, TypeError)):
         g.other = 3
     for twin in (copy.copy(g), copy.deepcopy(g), pickle.loads(pickle.dumps(g))):
-        assert twin == g and twin.lambda2 == g.lambda2
+        assert twin == g
+        assert twin.lambda2 == g.lambda2
 
 
 def test_the_constructor_checks():
     indptr, indices = np.array([0, 1, 2], np.int32), np.array([1, 0], np.int32)
-    with pytest.raises(ValueError, match="indptr: expected shape \\(4,\\)"):
+    with pytest.raises(ValueError, match=r"indptr: expected shape \(4,\)"):
         Topology(3, indptr, indices)
     with pytest.raises(TypeError, match="indices: expected dtype int32, got int64"):
         Topology(2, indptr, indices.astype(np.int64))
     with pytest.raises(ValueError, match="self loop of node 0"):
         Topology(2, indptr, np.array([0, 1], np.int32))
     pieces = Topology(3, np.zeros(4, np.int32), np.zeros(0, np.int32))
-    assert not pieces.is_connected and pieces.component_sizes == (1, 1, 1) and pieces.lambda2 == 1.0
+    assert not pieces.is_connected
+    assert pieces.component_sizes == (1, 1, 1)
+    assert pieces.lambda2 == 1.0
     assert "3 components" in repr(pieces)
 
 
@@ -145,7 +157,9 @@ def test_mixing_and_lambda2():
     g = topology.star(6)
     w = g.mixing()
     w.check()
-    assert w.n == 6 and w.is_symmetric and g.lambda2 == w.lambda2 == g.lambda2
+    assert w.n == 6
+    assert w.is_symmetric
+    assert g.lambda2 == w.lambda2 == g.lambda2
     assert w.lambda2 == pytest.approx(np.sort(np.abs(np.linalg.eigvalsh(w.toarray())))[-2], abs=1e-7)
     with pytest.raises(ValueError, match='kind: "uniform" needs equal degrees, got 1 to 5'):
         g.mixing("uniform")
@@ -160,7 +174,8 @@ def test_suggested_sync_rounds(degree, rounds):
     """SkipTrain, section 3: 17.0, 12.6 and 9.6 rounds for a hundredth of the disagreement."""
     g = topology.regular(256, degree, seed=1)
     suggested = g.suggested_sync_rounds(target=0.01)
-    assert type(suggested) is int and abs(suggested - rounds) <= 2
+    assert type(suggested) is int
+    assert abs(suggested - rounds) <= 2
     assert g.lambda2**suggested <= 0.01 < g.lambda2 ** (suggested - 1)
 
 
@@ -171,7 +186,7 @@ def test_suggested_sync_rounds_at_the_ends():
     for target in (0, 1, -0.5, math.nan, 2):
         with pytest.raises(ValueError, match="target: expected a number between 0 and 1"):
             topology.ring(9).suggested_sync_rounds(target)
-    with pytest.raises(TypeError, match="target: expected a number, got '0.1'"):
+    with pytest.raises(TypeError, match=r"target: expected a number, got '0.1'"):
         topology.ring(9).suggested_sync_rounds("0.1")
     apart = topology.from_edges([(0, 1), (2, 3)], allow_disconnected=True)
     with pytest.raises(ValueError, match="components of 2, 2 nodes: no number of rounds"):
@@ -193,7 +208,8 @@ def test_from_edges(n_edges, random):
     for given_edges in (listed, np.array(listed, np.int32).reshape(-1, 2), (e for e in listed)):
         g = topology.from_edges(given_edges, n, allow_disconnected=True)
         same_as(g, want)
-        assert g.component_sizes == tuple(sizes) and g.is_connected == (len(sizes) == 1)
+        assert g.component_sizes == tuple(sizes)
+        assert g.is_connected == (len(sizes) == 1)
     if len(sizes) > 1:
         with pytest.raises(ValueError, match="topology: expected a connected graph"):
             topology.from_edges(listed, n)
@@ -258,7 +274,8 @@ def write(tmp_path, text):
 )
 def test_from_file_a_square(tmp_path, text):
     g = topology.from_file(write(tmp_path, text))
-    assert g == topology.ring(4) and g.name == "graph.txt"
+    assert g == topology.ring(4)
+    assert g.name == "graph.txt"
     assert topology.from_file(str(write(tmp_path, text))) == g
 
 
@@ -348,10 +365,13 @@ def test_any_file(tmp_path_factory, content, form, allow):
     """A graph or a ValueError that says where, never anything else."""
     path = tmp_path_factory.getbasetemp() / "fuzz.txt"
     path.write_bytes(content)
+    error = ""
     try:
         g = topology.from_file(path, form=form, allow_disconnected=allow)
     except ValueError as e:
-        assert str(e).startswith((f"{path}, line ", f"{path}: ", "topology: "))
+        error = str(e)
+    if error:
+        assert error.startswith((f"{path}, line ", f"{path}: ", "topology: "))
         return
     assert g.is_connected or allow
     g.save(path)
@@ -370,9 +390,9 @@ def test_from_networkx():
     made = topology.regular(20, 4, seed=3)
     assert topology.from_networkx(made.to_networkx()) == made
     for bad in (nx.DiGraph([(0, 1)]), nx.MultiGraph([(0, 1)])):
-        with pytest.raises(TypeError, match="g: expected an undirected networkx.Graph"):
+        with pytest.raises(TypeError, match=r"g: expected an undirected networkx.Graph"):
             topology.from_networkx(bad)
-    with pytest.raises(TypeError, match="g: expected a networkx.Graph, got list"):
+    with pytest.raises(TypeError, match=r"g: expected a networkx.Graph, got list"):
         topology.from_networkx([(0, 1)])
     with pytest.raises(ValueError, match="got one at node 'x'"):
         topology.from_networkx(nx.Graph([("a", "x"), ("x", "x")]))
@@ -408,7 +428,7 @@ def test_from_matrix_refuses(form, a, text):
 
 def test_from_matrix_refuses_other_things():
     for bad in ("graph", np.array([["a"]]), np.zeros((2, 2), complex), None):
-        with pytest.raises((TypeError, ValueError), match="^a: expected"):
+        with pytest.raises((TypeError, ValueError), match=r"^a: expected"):
             topology.from_matrix(bad)
 
 
@@ -425,7 +445,8 @@ def test_from_any(n):
     a = rng.standard_normal((n, n)) * (rng.random((n, n)) < 0.5)
     a[0, 0] = 0  # the diagonal is kept all the same
     w = MixingMatrix.from_any(a)
-    assert w.indices[w.indptr[0] : w.indptr[1]].tolist()[0] == 0 and MixingMatrix.from_any(w) is w
+    assert w.indices[w.indptr[0] : w.indptr[1]].tolist()[0] == 0
+    assert MixingMatrix.from_any(w) is w
     s = sp.csr_matrix(a)
     forms = (a, a.tolist(), a.astype(np.float32), np.asfortranarray(a), s, s.tocoo(), sp.csc_array(a), w.to_scipy())
     for form in (*forms, (s.indptr, s.indices, s.data), (s.indptr.tolist(), s.indices.tolist(), s.data.tolist())):
@@ -433,7 +454,8 @@ def test_from_any(n):
     assert_same(w.T, a.T)
     assert_same(w.T.T, a)
     np.testing.assert_array_equal(w.to_scipy().toarray(), w.toarray(np.float32))
-    assert w.toarray(np.float32).dtype == np.float32 and w.toarray().dtype == np.float64
+    assert w.toarray(np.float32).dtype == np.float32
+    assert w.toarray().dtype == np.float64
     assert w.is_symmetric == (np.abs(a - a.T).max() <= 1e-6)
     assert repr(w) == f"MixingMatrix(n={n}, nnz={len(w.indices)})"
 
@@ -469,12 +491,12 @@ def test_from_any_refuses(obj, error, text):
 def test_check():
     MixingMatrix.from_any(np.full((4, 4), 0.25)).check()
     MixingMatrix.from_any([[1.5, -0.5], [-0.5, 1.5]]).check()
-    with pytest.raises(ValueError, match="got 1.5 in row 1 \\(worst of 1\\)"):
+    with pytest.raises(ValueError, match=r"got 1.5 in row 1 \(worst of 1\)"):
         MixingMatrix.from_any([[1, 0], [1, 0.5]]).check(symmetric=False)
     one_way = MixingMatrix.from_any([[0.5, 0.5, 0], [0, 0.5, 0.5], [0.5, 0, 0.5]])
     one_way.check(symmetric=False)
     assert not one_way.is_symmetric
-    with pytest.raises(ValueError, match="symmetric matrix, got 0.5 at \\[0, 1\\] and 0 at \\[1, 0\\]"):
+    with pytest.raises(ValueError, match=r"symmetric matrix, got 0.5 at \[0, 1\] and 0 at \[1, 0\]"):
         one_way.check()
     with pytest.raises(ValueError, match="symmetric matrix"):
         _ = one_way.lambda2
@@ -484,7 +506,7 @@ def test_the_mixing_matrix_constructor_checks():
     indptr, indices, weights = np.array([0, 1, 2], np.int32), np.array([1, 0], np.int32), np.ones(2, np.float32)
     with pytest.raises(ValueError, match="expected the diagonal in every row, got none in row 0"):
         MixingMatrix(2, indptr, indices, weights)
-    with pytest.raises(ValueError, match="indptr: expected shape \\(4,\\), got \\(3,\\)"):
+    with pytest.raises(ValueError, match=r"indptr: expected shape \(4,\), got \(3,\)"):
         MixingMatrix(3, indptr, indices[::-1].copy(), weights)
     with pytest.raises(TypeError, match="weights: expected dtype float32, got float64"):
         MixingMatrix(2, indptr, indices, weights.astype(float))
@@ -502,7 +524,7 @@ def test_the_mixing_matrix_constructor_checks():
 def test_lambda2_that_cannot_be_found_warns(monkeypatch):
     w = topology.ring(5).mixing()
     monkeypatch.setattr(_core, "lambda2", lambda *_: (0.9, 1e-3, 10))
-    with pytest.warns(RuntimeWarning, match="only known to 1.0e-03 after 10 steps"):
+    with pytest.warns(RuntimeWarning, match=r"only known to 1.0e-03 after 10 steps"):
         assert w.lambda2 == 0.9
 
 
