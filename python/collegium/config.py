@@ -41,18 +41,17 @@ def _version(package: str) -> str:
     return ""
 
 
-def _built() -> dict[str, Any]:
-    """What the build wrote down (setup.py); empty where it did not."""
+def _built() -> dict[str, dict[str, Any]]:
+    """What the build wrote down of each optional extension (setup.py); empty where it did not."""
     try:
-        text = Path(__file__).with_name("_build.json").read_text()
-        return dict(json.loads(text))
-    except (OSError, ValueError):
+        parts = json.loads(Path(__file__).with_name("_build.json").read_text())["parts"]
+        return {name: dict(parts[name]) for name in parts}
+    except (OSError, ValueError, TypeError, LookupError):
         return {}
 
 
-def _part(name: str, built: dict[str, Any]) -> dict[str, Any]:
+def _part(name: str, said: dict[str, Any]) -> dict[str, Any]:
     """An optional extension: {"on", "text", "install"}. It is on if it can be used now, not only if it was built."""
-    said = built.get("parts", {}).get(name, {})
     state = {"on": False, "text": said.get("text") or "not built", "install": said.get("install", "")}
     if not said.get("on"):
         state["install"] = (
@@ -100,7 +99,7 @@ def config() -> dict[str, Any]:
     except Exception as error:
         report["error"] = f"the C core does not load: {error}"
     for name in ("cuda", "gloo"):
-        report[name] = _part(name, built)
+        report[name] = _part(name, built.get(name, {}))
     report["packages"] = {
         name: {"version": _version(name), "install": f"pip install 'collegium[{extra}]'"}
         for name, extra in _PACKAGES.items()
