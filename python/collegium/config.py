@@ -52,26 +52,24 @@ def _built() -> dict[str, dict[str, Any]]:
 
 def _part(name: str, said: dict[str, Any]) -> dict[str, Any]:
     """An optional extension: {"on", "text", "install"}. It is on if it can be used now, not only if it was built."""
-    state = {"on": False, "text": said.get("text") or "not built", "install": said.get("install", "")}
     if not said.get("on"):
-        state["install"] = (
-            f"{state['install']}, {_REBUILD}" if state["install"] else "pip install --force-reinstall collegium"
-        )
-        return state
+        install = f"{said['install']}, {_REBUILD}" if said.get("install") else f"install its tools, {_REBUILD}"
+        return {"on": False, "text": said.get("text") or "not built", "install": install}
     try:
         module = importlib.import_module(f"{__package__}._{name}")
-        state.update(on=True, install="")
-        if name == "cuda":
-            count, code, why = module.device_count()
-            state["text"] += f", {count} device(s)"
-            if not count:
-                state.update(
-                    on=False, text=f"{said['text']}, but no usable device: {why or 'none found'} (CUDA error {code})"
-                )
-                state["install"] = "install the NVIDIA driver, or run where there is a GPU"
     except Exception as error:
-        state["text"] = f"built with {said['text']}, but does not load: {error}"
-    return state
+        return {
+            "on": False,
+            "text": f"built with {said['text']}, but does not load: {error}",
+            "install": said["install"],
+        }
+    if name != "cuda":
+        return {"on": True, "text": said["text"], "install": ""}
+    count, code, why = module.device_count()
+    if count:
+        return {"on": True, "text": f"{said['text']}, {count} device(s)", "install": ""}
+    why = f"no usable device: {why or 'none found'} (CUDA error {code})"
+    return {"on": False, "text": f"{said['text']}, {why}", "install": "install NVIDIA's driver, or run where a GPU is"}
 
 
 def config() -> dict[str, Any]:
