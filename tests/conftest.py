@@ -11,6 +11,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+
 from collegium import _core, config
 
 # Examples take as long as the machine is busy: no deadline. On a server the same examples are drawn every time.

@@ -15,6 +15,7 @@ import time
 
 import common
 import numpy as np
+
 from collegium import data, dl
 
 

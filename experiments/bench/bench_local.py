@@ -21,6 +21,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import common  # noqa: E402
 import numpy as np  # noqa: E402
+
 from collegium import _core  # noqa: E402
 
 try:

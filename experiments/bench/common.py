@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
 from collegium import _core
 
 RESULTS = Path(__file__).resolve().parent / "results"

@@ -41,38 +41,35 @@ def _version(package: str) -> str:
     return ""
 
 
-def _built() -> dict[str, Any]:
-    """What the build wrote down (setup.py); empty where it did not."""
+def _built() -> dict[str, dict[str, Any]]:
+    """What the build wrote down of each optional extension (setup.py); empty where it did not."""
     try:
-        text = Path(__file__).with_name("_build.json").read_text()
-        return dict(json.loads(text))
-    except (OSError, ValueError):
+        parts = json.loads(Path(__file__).with_name("_build.json").read_text())["parts"]
+        return {name: dict(parts[name]) for name in parts}
+    except (OSError, ValueError, TypeError, LookupError):
         return {}
 
 
-def _part(name: str, built: dict[str, Any]) -> dict[str, Any]:
+def _part(name: str, said: dict[str, Any]) -> dict[str, Any]:
     """An optional extension: {"on", "text", "install"}. It is on if it can be used now, not only if it was built."""
-    said = built.get("parts", {}).get(name, {})
-    state = {"on": False, "text": said.get("text") or "not built", "install": said.get("install", "")}
     if not said.get("on"):
-        state["install"] = (
-            f"{state['install']}, {_REBUILD}" if state["install"] else "pip install --force-reinstall collegium"
-        )
-        return state
+        install = f"{said['install']}, {_REBUILD}" if said.get("install") else f"install its tools, {_REBUILD}"
+        return {"on": False, "text": said.get("text") or "not built", "install": install}
     try:
         module = importlib.import_module(f"{__package__}._{name}")
-        state.update(on=True, install="")
-        if name == "cuda":
-            count, code, why = module.device_count()
-            state["text"] += f", {count} device(s)"
-            if not count:
-                state.update(
-                    on=False, text=f"{said['text']}, but no usable device: {why or 'none found'} (CUDA error {code})"
-                )
-                state["install"] = "install the NVIDIA driver, or run where there is a GPU"
     except Exception as error:
-        state["text"] = f"built with {said['text']}, but does not load: {error}"
-    return state
+        return {
+            "on": False,
+            "text": f"built with {said['text']}, but does not load: {error}",
+            "install": said["install"],
+        }
+    if name != "cuda":
+        return {"on": True, "text": said["text"], "install": ""}
+    count, code, why = module.device_count()
+    if count:
+        return {"on": True, "text": f"{said['text']}, {count} device(s)", "install": ""}
+    why = f"no usable device: {why or 'none found'} (CUDA error {code})"
+    return {"on": False, "text": f"{said['text']}, {why}", "install": "install NVIDIA's driver, or run where a GPU is"}
 
 
 def config() -> dict[str, Any]:
@@ -100,7 +97,7 @@ def config() -> dict[str, Any]:
     except Exception as error:
         report["error"] = f"the C core does not load: {error}"
     for name in ("cuda", "gloo"):
-        report[name] = _part(name, built)
+        report[name] = _part(name, built.get(name, {}))
     report["packages"] = {
         name: {"version": _version(name), "install": f"pip install 'collegium[{extra}]'"}
         for name, extra in _PACKAGES.items()

@@ -60,11 +60,10 @@ def test_c_program(program: Path, rules: ModuleType, library: Path, tmp_path: Pa
     compile_with(*flags, *strict, *rules.sanitize_flags(rules.SANITIZE), program, library, "-lm", "-o", made)
     # Asking for more memory than there is must give NULL, as it does without a sanitizer.
     null = "allocator_may_return_null=1"
-    env = {
-        **os.environ,
+    sanitizers = {
         "ASAN_OPTIONS": null,
         "TSAN_OPTIONS": f"{null}:halt_on_error=1",
         "UBSAN_OPTIONS": "print_stacktrace=1",
     }
-    done = subprocess.run([made], capture_output=True, text=True, timeout=300, env=env)
+    done = subprocess.run([made], capture_output=True, text=True, timeout=300, env={**os.environ, **sanitizers})
     assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}{done.stderr}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from collegium import data
 from hypothesis import given
 from hypothesis import strategies as st
+
+from collegium import data
 
 
 def test_digits_are_the_real_ones():

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from collegium import _core
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from collegium import _core
 
 EPS = float(np.finfo(np.float32).eps)
 SIZES = [0, 1, 5, 6, 7, 11, 12, 13, 15, 16, 17, 31, 33, 64, 97, 200]

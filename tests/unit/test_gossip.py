@@ -7,10 +7,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from collegium import _core
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+from collegium import _core
 
 COIN = 1  # CG_FOR_COIN
 ALWAYS = 1 << 32

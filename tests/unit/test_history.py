@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from collegium import History, plot
 
 pd = pytest.importorskip("pandas")

@@ -6,9 +6,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from collegium import _core
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from collegium import _core
 
 NETS = [(5, 3), (64, 10), (7, 9, 4), (64, 64, 10), (17, 33, 15, 3), (6, 16, 31, 5, 2), (3, 1, 1, 1), (20, 48, 17, 18)]
 CG_FOR_SAMPLE, CG_FOR_INIT = 2, 3

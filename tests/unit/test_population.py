@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+
 from collegium import dl
 
 SHAPES = {"fc.weight": (3, 5), "fc.bias": (3,), "scale": ()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from collegium import Diverged, data, dl, engine
 
 MODEL = dl.models.MLP(64, 16, 10)

@@ -9,12 +9,13 @@ import networkx as nx
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from collegium import _core
-from collegium.dl import MixingMatrix, topology
-from collegium.dl.topology import Topology
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+from collegium import _core
+from collegium.dl import MixingMatrix, topology
+from collegium.dl.topology import Topology
 
 edge_sets = st.integers(1, 12).flatmap(
     lambda n: st.tuples(
