@@ -5,29 +5,26 @@
 /* CG_FOR_COIN: philox.h is not included here, nor anything else with code in it. */
 #define FOR_COIN 1u
 
-/* The 64-bit products of eight lanes with m, as high and low words. */
-static inline void multiply(__m256i x, __m256i m, __m256i *high, __m256i *low) {
-    const __m256i even = _mm256_mul_epu32(x, m), odd = _mm256_mul_epu32(_mm256_srli_epi64(x, 32), m);
-    *high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);
-    *low = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA);
-}
-
-/* Word 0 of Philox4x32-10 at {0, node, round, FOR_COIN}. */
-static inline __m256i coins(uint64_t seed, __m256i node, uint32_t round) {
+/* Word 0 of Philox4x32-10 at {0, node, round, FOR_COIN} for four nodes, in the low words of the 64-bit lanes: there the
+ * multiplication finds its operands and leaves its low word, and what is in the high words does not matter. */
+static inline __m256i coins4(uint64_t seed, __m256i node, uint32_t round) {
     const __m256i m0 = _mm256_set1_epi32((int)0xD2511F53u), m1 = _mm256_set1_epi32((int)0xCD9E8D57u);
     __m256i c0 = _mm256_setzero_si256(), c1 = node, c2 = _mm256_set1_epi32((int)round);
     __m256i c3 = _mm256_set1_epi32((int)FOR_COIN);
     uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
     for (int r = 0; r < 10; r++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
-        __m256i h0, l0, h1, l1;
-        multiply(c0, m0, &h0, &l0);
-        multiply(c2, m1, &h1, &l1);
-        c0 = _mm256_xor_si256(_mm256_xor_si256(h1, c1), _mm256_set1_epi32((int)k0));
-        c2 = _mm256_xor_si256(_mm256_xor_si256(h0, c3), _mm256_set1_epi32((int)k1));
-        c1 = l1;
-        c3 = l0;
+        const __m256i p0 = _mm256_mul_epu32(c0, m0), p1 = _mm256_mul_epu32(c2, m1);
+        c0 = _mm256_xor_si256(_mm256_xor_si256(_mm256_srli_epi64(p1, 32), c1), _mm256_set1_epi32((int)k0));
+        c2 = _mm256_xor_si256(_mm256_xor_si256(_mm256_srli_epi64(p0, 32), c3), _mm256_set1_epi32((int)k1));
+        c1 = p1;
+        c3 = p0;
     }
     return c0;
+}
+
+static inline __m256i coins(uint64_t seed, __m256i node, uint32_t round) {
+    const __m256i even = coins4(seed, node, round), odd = coins4(seed, _mm256_srli_epi64(node, 32), round);
+    return _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA);
 }
 
 void cg_slot_avx2(uint64_t seed, uint32_t first_node, uint32_t round, const uint32_t *last, uint32_t *left,

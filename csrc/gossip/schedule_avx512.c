@@ -5,29 +5,29 @@
 /* CG_FOR_COIN: philox.h is not included here, nor anything else with code in it. */
 #define FOR_COIN 1u
 
-/* The 64-bit products of sixteen lanes with m, as high and low words. */
-static inline void multiply(__m512i x, __m512i m, __m512i *high, __m512i *low) {
-    const __m512i even = _mm512_mul_epu32(x, m), odd = _mm512_mul_epu32(_mm512_srli_epi64(x, 32), m);
-    *high = _mm512_mask_blend_epi32(0xAAAA, _mm512_srli_epi64(even, 32), odd);
-    *low = _mm512_mask_blend_epi32(0xAAAA, even, _mm512_slli_epi64(odd, 32));
-}
+/* a ^ b ^ c */
+static inline __m512i xor3(__m512i a, __m512i b, __m512i c) { return _mm512_ternarylogic_epi32(a, b, c, 0x96); }
 
-/* Word 0 of Philox4x32-10 at {0, node, round, FOR_COIN}. */
-static inline __m512i coins(uint64_t seed, __m512i node, uint32_t round) {
+/* Word 0 of Philox4x32-10 at {0, node, round, FOR_COIN} for eight nodes, in the low words of the 64-bit lanes: there
+ * the multiplication finds its operands and leaves its low word, and what is in the high words does not matter. */
+static inline __m512i coins8(uint64_t seed, __m512i node, uint32_t round) {
     const __m512i m0 = _mm512_set1_epi32((int)0xD2511F53u), m1 = _mm512_set1_epi32((int)0xCD9E8D57u);
     __m512i c0 = _mm512_setzero_si512(), c1 = node, c2 = _mm512_set1_epi32((int)round);
     __m512i c3 = _mm512_set1_epi32((int)FOR_COIN);
     uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
     for (int r = 0; r < 10; r++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
-        __m512i h0, l0, h1, l1;
-        multiply(c0, m0, &h0, &l0);
-        multiply(c2, m1, &h1, &l1);
-        c0 = _mm512_xor_si512(_mm512_xor_si512(h1, c1), _mm512_set1_epi32((int)k0));
-        c2 = _mm512_xor_si512(_mm512_xor_si512(h0, c3), _mm512_set1_epi32((int)k1));
-        c1 = l1;
-        c3 = l0;
+        const __m512i p0 = _mm512_mul_epu32(c0, m0), p1 = _mm512_mul_epu32(c2, m1);
+        c0 = xor3(_mm512_srli_epi64(p1, 32), c1, _mm512_set1_epi32((int)k0));
+        c2 = xor3(_mm512_srli_epi64(p0, 32), c3, _mm512_set1_epi32((int)k1));
+        c1 = p1;
+        c3 = p0;
     }
     return c0;
+}
+
+static inline __m512i coins(uint64_t seed, __m512i node, uint32_t round) {
+    const __m512i even = coins8(seed, node, round), odd = coins8(seed, _mm512_srli_epi64(node, 32), round);
+    return _mm512_mask_blend_epi32(0xAAAA, even, _mm512_slli_epi64(odd, 32));
 }
 
 void cg_slot_avx512(uint64_t seed, uint32_t first_node, uint32_t round, const uint32_t *last, uint32_t *left,

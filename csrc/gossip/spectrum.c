@@ -146,13 +146,14 @@ int cg_lambda2(size_t n, size_t nnz, const int32_t *indptr, const int32_t *indic
     l.a = room + 5 * n, l.b = l.a + cap, l.z = l.b + cap, l.work = l.z + cap;
     first_vector(&l);
     memcpy(l.cur, l.start, n * sizeof *l.cur);
-    /* Looking costs some hundred passes over the tridiagonal matrix: at intervals that grow with it. */
-    for (size_t j = 0, look = 1;; j++) {
+    /* Looking costs some hundred passes over the tridiagonal matrix: at intervals that grow with it, and where the
+     * recurrence ends because it has found all that its first vector holds. */
+    for (size_t j = 0, look = 8;; j++) {
         step(&l, j);
         l.steps = j + 1;
         const int last = l.steps == cap || !(l.b[j] > 0.0);
-        if (l.steps >= look || last) {
-            look = l.steps + 1 + l.steps / 8;
+        if (l.steps >= look || l.b[j] <= tolerance || last) {
+            look = l.steps + l.steps / 4;
             if (converged(&l, tolerance) || last) {
                 verify(&l, out);
                 if (last || out->residual <= tolerance) break;
