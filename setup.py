@@ -140,7 +140,8 @@ class Build(build_ext):
 
     def compile_all(self, files, output_dir=None, macros=(), include_dirs=(), **ignored):
         """Stands in for the compiler's own loop over source files; returns the objects."""
-        headers = [*include_dirs, sysconfig.get_path("include"), sysconfig.get_path("platinclude"), numpy.get_include()]
+        # NumPy first: Debian puts its own NumPy's headers among Python's, and ours may be another version.
+        headers = [*include_dirs, numpy.get_include(), sysconfig.get_path("include"), sysconfig.get_path("platinclude")]
         shared = [a for h in dict.fromkeys(headers) for a in ("-isystem", h)]  # no warnings from others' headers
         shared += [f"-D{k}={v}" for k, v in macros] + ["-DNPY_TARGET_VERSION=NPY_1_22_API_VERSION"]
         objects = [Path(output_dir, self.name, f + ".o") for f in files]
