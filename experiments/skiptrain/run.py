@@ -12,6 +12,7 @@ import argparse
 from typing import NamedTuple
 
 import numpy as np
+
 from collegium import data, dl
 
 NODES, ROUNDS, LOCAL_STEPS, BATCH_SIZE, LR = 32, 160, 20, 8, 0.1

@@ -11,6 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 import run
+
 from collegium import dl
 
 SEEDS = 4
