@@ -83,9 +83,8 @@ def main() -> None:
         print(f"{'setting':25} accuracy  spread  mean model  trainings      Wh")
         for name in SETTINGS:
             o = means(name, degree, args.seeds)
-            print(
-                f"{name:25} {o.accuracy:8.4f} {o.spread:7.4f} {o.mean_model:11.4f} {o.trainings:10.0f} {o.energy_wh:7.4f}"
-            )
+            row = f"{o.accuracy:8.4f} {o.spread:7.4f} {o.mean_model:11.4f} {o.trainings:10.0f} {o.energy_wh:7.4f}"
+            print(f"{name:25} {row}")
 
 
 if __name__ == "__main__":
