@@ -34,6 +34,24 @@ def floor_fma() -> float: ...
 def floor_copy(src: NDArray[np.float32], dst: NDArray[np.float32], kind: str, /) -> None: ...
 def floor_read(src: NDArray[np.float32], /) -> float: ...
 
+# ---- aggregate ----
+
+_Csr = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
+
+# y = W_last ... W_1 W_0 x in one pass. table: [round][column block] of (indptr, indices, weights); y may be x.
+def mix(
+    x: NDArray[np.float32], y: NDArray[np.float32], table: Sequence[Sequence[_Csr]], col_start: NDArray[np.int64], /
+) -> None: ...
+def mask_edges(
+    indptr: NDArray[np.int32], indices: NDArray[np.int32], weights: NDArray[np.float32], alive: NDArray[np.uint8], /
+) -> NDArray[np.float32]: ...  # new weights: an edge dead in either direction gives its weight to both diagonals
+def consensus(
+    x: NDArray[np.float32], rows: NDArray[np.int64] | None, /
+) -> tuple[NDArray[np.float64], float]: ...  # mean (p,), sum of squared distances to it
+def find_nonfinite(
+    x: NDArray[np.float32], rows: NDArray[np.int64] | None, /
+) -> tuple[int, int] | None: ...  # first (row, column) of a NaN or Inf
+
 # ---- local, and the packed product of base ----
 # sizes: [inputs, hidden ..., classes]; P = sum((in + 1) * out). activation: "relu" | "tanh". rows: int64 (k,) or None
 # for all n; x: float32 (n, P), rows contiguous. Row r of x is node node_ids[r] and owns samples
