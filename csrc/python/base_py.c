@@ -1,7 +1,8 @@
-/* csrc/python/base_py.c -- threads, instruction sets, aligned arrays and addressed randomness. */
+/* csrc/python/base_py.c -- threads, instruction sets, aligned arrays, addressed randomness and machine floors. */
 #include "arrays.h" /* first: Python.h sets the feature macros */
 
 #include "../base/buf.h"
+#include "../base/floors.h"
 #include "../base/isa.h"
 #include "../base/philox.h"
 #include "../base/pool.h"
@@ -146,6 +147,46 @@ static PyObject *py_random_permutation(PyObject *module, PyObject *const *args, 
     return out;
 }
 
+static PyObject *py_floor_fma(PyObject *module, PyObject *none) {
+    (void)none;
+    cg_err err;
+    double gflops;
+    int rc;
+    Py_BEGIN_ALLOW_THREADS
+        rc = cg_floor_fma(&gflops, &err);
+    Py_END_ALLOW_THREADS
+    return rc ? raise_err(module, &err) : PyFloat_FromDouble(gflops);
+}
+
+static PyObject *py_floor_copy(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    if (arg_count("floor_copy", nargs, 3) < 0) return NULL;
+    PyArrayObject *src = arr_want(args[0], "src", NPY_FLOAT32, 1, ARR_READ);
+    PyArrayObject *dst = src ? arr_want(args[1], "dst", NPY_FLOAT32, 1, ARR_WRITE) : NULL;
+    if (!dst || arr_len(dst, "dst", PyArray_DIM(src, 0)) < 0) return NULL;
+    const int stream = PyUnicode_Check(args[2]) && PyUnicode_CompareWithASCIIString(args[2], "stream") == 0;
+    if (!stream && !(PyUnicode_Check(args[2]) && PyUnicode_CompareWithASCIIString(args[2], "memcpy") == 0))
+        return PyErr_Format(PyExc_ValueError, "kind: expected 'memcpy' or 'stream', got %R", args[2]);
+    cg_err err;
+    int rc;
+    Py_BEGIN_ALLOW_THREADS
+        rc = cg_floor_copy((size_t)PyArray_DIM(src, 0), PyArray_DATA(src), PyArray_DATA(dst), stream, &err);
+    Py_END_ALLOW_THREADS
+    if (rc) return raise_err(module, &err);
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_floor_read(PyObject *module, PyObject *arg) {
+    PyArrayObject *src = arr_want(arg, "src", NPY_FLOAT32, 1, ARR_READ);
+    if (!src) return NULL;
+    cg_err err;
+    double sum;
+    int rc;
+    Py_BEGIN_ALLOW_THREADS
+        rc = cg_floor_read((size_t)PyArray_DIM(src, 0), PyArray_DATA(src), &sum, &err);
+    Py_END_ALLOW_THREADS
+    return rc ? raise_err(module, &err) : PyFloat_FromDouble(sum);
+}
+
 PyMethodDef cg_base_methods[] = {
     {"num_threads", py_num_threads, METH_NOARGS, "num_threads()\n--\n\n"},
     {"set_num_threads", py_set_num_threads, METH_O, "set_num_threads(threads, /)\n--\n\n"},
@@ -161,5 +202,8 @@ PyMethodDef cg_base_methods[] = {
      "random_f32(seed, purpose, node, round, first, n, /)\n--\n\n"},
     {"random_permutation", FASTCALL(py_random_permutation), METH_FASTCALL,
      "random_permutation(seed, purpose, node, round, n, /)\n--\n\n"},
+    {"floor_fma", py_floor_fma, METH_NOARGS, "floor_fma()\n--\n\n"},
+    {"floor_copy", FASTCALL(py_floor_copy), METH_FASTCALL, "floor_copy(src, dst, kind, /)\n--\n\n"},
+    {"floor_read", py_floor_read, METH_O, "floor_read(src, /)\n--\n\n"},
     {0},
 };
