@@ -53,6 +53,7 @@ def machine(peers: Sequence[str] = ("scipy", "torch")) -> Row:
         "threads": _core.num_threads(),
         "python": platform.python_version(),
         "numpy": np.__version__,
+        "openblas_coretype": os.environ.get("OPENBLAS_CORETYPE"),  # a forced one can slow NumPy and its users down
     }
     for name in peers:
         try:
@@ -75,10 +76,13 @@ def _cpu_model() -> str:
 def aligned(n: int, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
     """A 1-D array of n zeros that starts on a 64-byte boundary.
 
-    Two arrays a few bytes off each other modulo a page can make memcpy twenty times slower; aligned ones never do.
+    Two arrays a few bytes off each other modulo a page can make memcpy twenty times slower; aligned ones never do. The
+    zeros are written, not left to the system: untouched pages all are one page of zeros, and reading them is reading
+    the first-level cache.
     """
     item = np.dtype(dtype).itemsize
-    raw = np.zeros(n * item + 64, np.uint8)
+    raw = np.empty(n * item + 64, np.uint8)
+    raw.fill(0)
     start = -raw.ctypes.data % 64
     return raw[start : start + n * item].view(dtype)
 
