@@ -132,7 +132,7 @@ def test_mix_nothing_to_do() -> None:
 
 @pytest.mark.parametrize("n", [1, 5, 40, 300, 700])
 def test_mix_fused_is_sequential_bit_for_bit(isa: str, threads: int, n: int) -> None:
-    """Trap 6. The sizes reach every strip width; 5003 columns reach whole strips, several tasks and both narrow ends."""
+    """Trap 6. The sizes reach every strip width; 5003 columns reach whole strips, several tasks, both narrow ends."""
     ws = [csr(n, seed=r, density=min(1.0, 7 / n)) for r in range(3)]
     for p in [1, 77, 5003]:
         x = rows(n, p)
