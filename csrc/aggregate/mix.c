@@ -15,10 +15,12 @@ static cg_mix_pass_fn *const pass_of[CG_ISA_COUNT] = {
 };
 
 enum {
-    BUFFERS = 4,               /* coming, finished, and two between which the rounds go back and forth */
+    BUFFERS = 2,               /* between which the rounds go back and forth */
+    STRIPS = 4,                /* in cache: those two, the strip of x at hand and the one that is coming */
     STRIPS_BYTES = 256 * 1024, /* of them all: half of the smallest L2 in use */
-    AHEAD = 16,                /* rows to prefetch ahead: 300-800 cycles of arithmetic, a memory latency */
-    RUN_MIN = 4,               /* strips a task takes: its first and last move alone, so not too few, */
+    AHEAD = 128,               /* rows to prefetch ahead, at least: a memory latency of arithmetic */
+    SET_BYTES = 1024,          /* rows a multiple of this apart crowd into a quarter of L1's sets, or fewer of L2's */
+    RUN_MIN = 4,               /* strips a task takes: its first comes in alone, so not too few, */
     RUN_MAX = 32,              /* nor so many that a thread waits long for the last task */
     STREAM_BYTES = 4 << 20,    /* a result that outgrows the cache is written past it */
     SERIAL_BYTES = 600 * 1000  /* about 20 us of traffic: less is not worth waking a worker */
@@ -40,31 +42,42 @@ typedef struct plan {
     matrix *table;      /* [round * blocks + block] */
     size_t *first_task; /* blocks + 1: tasks are numbered block by block */
     size_t lines, width, run;
-    int stream;
+    int stream;  /* non-temporal stores to y */
+    int crowded; /* rows of x compete for the same cache sets: copy a strip out before its neighbours are read */
 } plan;
 
 /* ---- the strips of one task ---- */
 
-/* All rounds over a strip that is in `a`; the result is left in the returned one of a and b. The neighbours' rows move
- * at an even pace: one for every `rounds` rows computed. */
-static float *all_rounds(const plan *k, size_t block, cg_mix_pass pass, float *a, float *b, size_t lines) {
-    pass.n = k->n;
-    pass.width = k->width;
-    pass.pace = k->rounds;
+/* A strip somewhere: its rows are `ld` floats apart. */
+typedef struct strip {
+    float *at;
+    size_t ld;
+} strip;
+
+/* All rounds over a strip: from `from` (only read), by way of the buffers, to `to`. Prefetches `next`, one row for
+ * every `rounds` rows computed, so that memory and arithmetic keep the same pace. */
+static void all_rounds(const plan *k, size_t block, strip from, strip to, int stream, const float *next, size_t lines,
+                       strip buf[BUFFERS]) {
     for (size_t r = 0; r < k->rounds; r++) {
         const matrix *w = &k->table[r * k->blocks + block];
-        pass.start = w->start;
-        pass.edges = w->edges;
-        pass.src = a;
-        pass.dst = b;
-        pass.first = r * k->n / k->rounds;
-        pass.wait = k->rounds - r * k->n % k->rounds;
+        const strip src = r == 0 ? from : buf[(r - 1) % 2], dst = r + 1 == k->rounds ? to : buf[r % 2];
+        const cg_mix_pass pass = {
+            .n = k->n,
+            .start = w->start,
+            .edges = w->edges,
+            .src = src.at,
+            .src_ld = src.ld,
+            .dst = dst.at,
+            .dst_ld = dst.ld,
+            .stream = stream && r + 1 == k->rounds,
+            .next = next,
+            .next_ld = k->ldx,
+            .first = r * k->n / k->rounds,
+            .wait = k->rounds - r * k->n % k->rounds,
+            .pace = k->rounds,
+        };
         k->pass(&pass, lines);
-        float *const t = a;
-        a = b;
-        b = t;
     }
-    return a;
 }
 
 static void bring_in(const plan *k, size_t col, size_t cols, float *in) {
@@ -76,45 +89,34 @@ static void take_out(const plan *k, size_t col, size_t cols, const float *out) {
 }
 
 /* Fewer columns than a whole strip: before the first aligned column, after the last whole strip. */
-static void narrow_strip(const plan *k, size_t block, size_t col, size_t cols, float *const buf[BUFFERS]) {
-    const cg_mix_pass still = {.in = NULL, .out = NULL};
+static void narrow_strip(const plan *k, size_t block, size_t col, size_t cols, strip buf[BUFFERS]) {
     size_t lines = 1;
     while (lines * CG_MIX_LINE < cols) lines *= 2;
-    for (size_t i = 0; i < k->n; i++) memset(buf[0] + i * k->width, 0, lines * CG_MIX_LINE * sizeof(float));
-    bring_in(k, col, cols, buf[0]);
-    take_out(k, col, cols, all_rounds(k, block, still, buf[0], buf[1], lines));
+    float *const in = buf[1].at, *const out = buf[(k->rounds - 1) % 2].at;
+    for (size_t i = 0; i < k->n; i++) memset(in + i * k->width, 0, lines * CG_MIX_LINE * sizeof(float));
+    bring_in(k, col, cols, in);
+    all_rounds(k, block, buf[1], buf[(k->rounds - 1) % 2], 0, NULL, lines, buf);
+    take_out(k, col, cols, out);
 }
 
-static void whole_strips(const plan *k, size_t block, size_t col, size_t strips, float *const buf[BUFFERS]) {
-    const size_t w = k->width;
-    float *here = buf[0], *spare = buf[1], *coming = buf[2], *finished = buf[3];
-    bring_in(k, col, w, here);
+/* The first round reads x where it lies, the last one writes y where it lies. Two exceptions: rows of x that compete
+ * for cache sets are copied out first, and a single round in place would overwrite what it has yet to read. */
+static void whole_strips(const plan *k, size_t block, size_t col, size_t strips, strip buf[BUFFERS]) {
+    const size_t w = k->width, ahead = 1 + (AHEAD - 1) / k->n;
+    const int by_way = k->y == k->x && k->rounds == 1;
     for (size_t s = 0; s < strips; s++, col += w) {
-        const cg_mix_pass moves = {
-            .in = s + 1 < strips ? coming : NULL,
-            .x = k->x + col + (s + 1 < strips ? w : 0),
-            .beyond = s + 2 < strips ? k->x + col + 2 * w : NULL,
-            .ldx = k->ldx,
-            .ahead = k->n < AHEAD ? k->n : AHEAD,
-            .out = s > 0 ? finished : NULL,
-            .y = k->y + col - (s > 0 ? w : 0),
-            .ldy = k->ldy,
-            .stream = k->stream,
-        };
-        float *const result = all_rounds(k, block, moves, here, spare, k->lines);
-        float *const left = result == here ? spare : here;
-        spare = finished; /* moved to y by now */
-        finished = result;
-        here = coming;
-        coming = left;
+        const float *const next = !k->crowded && s + ahead < strips ? k->x + col + ahead * w : NULL;
+        const strip x = {(float *)(uintptr_t)(k->x + col), k->ldx}, y = {k->y + col, k->ldy};
+        if (k->crowded) bring_in(k, col, w, buf[1].at);
+        all_rounds(k, block, k->crowded ? buf[1] : x, by_way ? buf[0] : y, k->stream, next, k->lines, buf);
+        if (by_way) take_out(k, col, w, buf[0].at);
     }
-    take_out(k, col - w, w, finished);
 }
 
 static void task(void *ctx, size_t begin, size_t end, void *scratch) {
     const plan *k = ctx;
-    float *buf[BUFFERS];
-    for (size_t i = 0; i < BUFFERS; i++) buf[i] = (float *)scratch + i * k->n * k->width;
+    strip buf[BUFFERS];
+    for (size_t i = 0; i < BUFFERS; i++) buf[i] = (strip){(float *)scratch + i * k->n * k->width, k->width};
     size_t low = 0, high = k->blocks; /* the block of task `begin`: first_task[low] <= begin < first_task[high] */
     while (high - low > 1) {
         const size_t mid = low + (high - low) / 2;
@@ -178,7 +180,7 @@ static int copy_matrix(const plan *k, const cg_csr *w, size_t round, size_t bloc
                 return cg_fail(err, CG_EVALUE, "table[%zu][%zu]: indices[%d]: expected 0 to %zu, got %d", round, block,
                                (int)e, n - 1, (int)from);
             if (w->weights[e] == 0.0f) continue;
-            m->edges[kept].from = (uint32_t)((size_t)from * k->width * sizeof(float));
+            m->edges[kept].from = (uint32_t)from;
             m->edges[kept++].weight = w->weights[e];
         }
         m->start[i + 1] = kept;
@@ -275,9 +277,10 @@ int cg_mix_f32(size_t n, size_t p, const float *x, size_t ldx, float *y, size_t 
     if (rc != CG_OK) return rc;
     k.pass = pass_of[cg_isa()];
     k.lines = CG_MIX_LINES;
-    while (k.lines > 1 && BUFFERS * n * k.lines * CG_LINE > STRIPS_BYTES) k.lines /= 2;
+    while (k.lines > 1 && STRIPS * n * k.lines * CG_LINE > STRIPS_BYTES) k.lines /= 2;
     k.width = k.lines * CG_MIX_LINE;
     k.stream = y != x && (uintptr_t)y % CG_LINE == 0 && ldy % CG_MIX_LINE == 0 && n * p * sizeof(float) >= STREAM_BYTES;
+    k.crowded = ldx * sizeof(float) % SET_BYTES == 0 && n > 8; /* 8 ways in the smallest L1 */
     if (blocks > 0 && rounds > SIZE_MAX / sizeof(matrix) / blocks)
         return cg_fail(err, CG_ENOMEM, "no memory for %zu x %zu matrices", rounds, blocks);
     k.table = cg_buf_alloc(rounds * blocks * sizeof(matrix));

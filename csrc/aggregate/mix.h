@@ -1,10 +1,10 @@
 /* csrc/aggregate/mix.h -- sparse gossip over a fleet of models: X <- W X, several rounds in one pass over memory.
  *
- * Idea: columns of X do not depend on each other. A strip of columns of all rows is brought into cache, every round is
- * applied to it there, and it is written back once: the compulsory traffic is 8 n p bytes whatever the number of rounds
- * (SkipTrain's synchronization rounds: Dhasade et al., "Energy-aware decentralized learning with intermittent model
- * training", 2024). While one strip is computed, the next comes in and the previous goes out row by row, so arithmetic
- * and memory overlap. */
+ * Idea: columns of X do not depend on each other. The first round reads a strip of columns of all rows where it lies,
+ * later ones find it in cache, and the last one writes it back: the traffic is 8 n p bytes whatever the number of
+ * rounds (SkipTrain's synchronization rounds: Dhasade et al., "Energy-aware decentralized learning with intermittent
+ * model training", 2024). While one strip is computed, the next is prefetched row by row, so arithmetic and memory
+ * overlap. */
 #ifndef CG_MIX_H
 #define CG_MIX_H
 #include "../base/err.h"
@@ -26,7 +26,7 @@ extern "C" {
  * 0; a row without entries gives zeros. An entry of weight 0 is left out: it costs nothing and carries no NaN. k fused
  * rounds give the bits of k calls, and neither the number of threads nor the cut into blocks changes any.
  * Error of one round: at most k eps sum_j |w_ij x_j| for k entries in the row (2 k eps on base).
- * Floor: 8 n p bytes of memory traffic, or 2 nnz p rounds flops. Memory: 256 KiB a thread up to n = 1024, else 256 n
+ * Floor: 8 n p bytes of memory traffic, or 2 nnz p rounds flops. Memory: 128 KiB a thread up to n = 1024, else 128 n
  * bytes, and 8 bytes an entry. n <= 2^24 (CG_EVALUE). */
 int cg_mix_f32(size_t n, size_t p, const float *x, size_t ldx, float *y, size_t ldy, size_t rounds, size_t blocks,
                const size_t *col_start, const cg_csr *const *table, cg_err *err);
