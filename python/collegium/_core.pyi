@@ -15,6 +15,8 @@ FOR_SAMPLE: int
 FOR_INIT: int
 FOR_TOPOLOGY: int
 FOR_PARTITION: int
+FOR_EVAL: int
+FOR_TORCH: int
 FOR_USER: int
 
 def num_threads() -> int: ...

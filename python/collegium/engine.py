@@ -1,8 +1,9 @@
 """The one engine under every learning system: records, and the executor that runs them.
 
-An algorithm is a generator of records. TRAIN, EXCHANGE and EVALUATE are all there is; what they do to the models is the
-learner's, the exchange's and the history's business. Synchronous rounds, an event queue and federated cohorts are three
-generators; there is no second executor. `docs/engine.md` shows how each published system uses it.
+An algorithm is a generator of records. TRAIN, EXCHANGE and EVALUATE are all that happens to models, and a BOUNDARY says
+where a run may be saved or stopped; what they do is the learner's, the exchange's and the history's business.
+Synchronous rounds, an event queue and federated cohorts are three generators; there is no second executor.
+`docs/engine.md` shows how each published system uses it.
 """
 
 from __future__ import annotations
@@ -55,16 +56,31 @@ class Evaluate(NamedTuple):
     time: float | None = None
 
 
-Record = Train | Exchange | Evaluate
+class Boundary(NamedTuple):
+    """No round is half done: the state of the run can be written down, and the run may stop. round: rounds done."""
+
+    round: int
+    time: float | None = None
+
+
+Record = Train | Exchange | Evaluate | Boundary
+
+# Bytes an exchange moved: the network's total, or what each node sent and received, both int64 (n,).
+Traffic = int | tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 # ---- what a user implements ----
 
 
 class Learner(Protocol):
-    """Trains rows of a population in place. See `collegium.dl.NativeLearner`.
+    """Trains rows of a population in place. See `collegium.dl.NativeLearner`, `collegium.dl.TorchLearner`.
 
     shapes: name -> shape of one model's parameters.
+
+    Optional, each needed by one feature only: `state_dict()` and `load_state_dict(state)`, name -> array or JSON value
+    of all that training changes beside X (checkpoints); `fingerprint()`, JSON values that must be the same when a
+    checkpoint is resumed; `test_size` and evaluate(X, samples), int64 indices into the test set (eval_samples,
+    validation); `warm_start(state)`, if a state_dict holds more than X.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -86,11 +102,12 @@ class ExchangeSlot(Protocol):
     """How models travel and merge. See `collegium.dl.Mixing`.
 
     Optional: `fuses = True` if step() can do `ctx.rounds` rounds at once; `bind(ctx)`, called once before the run, to
-    refuse a topology or mechanism with a reason.
+    refuse a topology or mechanism with a reason; `state_dict()` and `load_state_dict(state)` as a learner's.
     """
 
-    def step(self, X: NDArray[np.float32], *, round: int, ctx: Context | None = None) -> int:
-        """One exchange, X (n, P) changed in place; returns the bytes all nodes sent."""
+    def step(self, X: NDArray[np.float32], *, round: int, ctx: Context | None = None) -> Traffic:
+        """One exchange, X (n, P) changed in place; returns the bytes sent: of all nodes together, or a pair of int64
+        (n,), what each sent and received."""
 
 
 class Mechanism(Protocol):
@@ -133,17 +150,28 @@ class Ledger:
 
     rounds: int = 0
     trainings: int = 0
-    energy_wh: float = 0.0
+    energy_wh: float = 0.0  # training and communication
+    communication_wh: float = 0.0
     bytes_sent: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "exchange": 0.0, "evaluate": 0.0})
+
+
+class EnergyModel(Protocol):
+    """What training and sending cost; Wh throughout. See `collegium.dl.energy`."""
+
+    def training_wh(self, record: Train) -> float:
+        """Of the rows that just trained."""
+
+    def communication_wh(self, traffic: Traffic) -> float:
+        """Of one exchange."""
 
 
 class Executor:
     """Runs records on a population, in order, and keeps the ledger.
 
     After every Train record its rows are checked for NaN and Inf, before anything of them is exchanged.
-    energy_wh: (n,) float64, Wh of one training round of each node, or None.
-    evaluate: called with the record; returns True to stop the run.  after_exchange: called with the record.
+    evaluate: called with the record; returns True to stop the run at the next boundary.
+    after_exchange: called with the record.  boundary: called with the record; returns True to stop the run there.
     """
 
     def __init__(
@@ -154,45 +182,61 @@ class Executor:
         ctx: Context,
         *,
         local_steps: int,
-        energy_wh: NDArray[np.float64] | None = None,
+        energy: EnergyModel | None = None,
         evaluate: Callable[[Evaluate], bool],
         after_exchange: Callable[[Exchange], None] | None = None,
+        boundary: Callable[[Boundary], bool] | None = None,
     ) -> None:
         self.population = population
         self.learner = learner
         self.exchange = exchange
         self.ctx = ctx
         self.local_steps = local_steps
-        self.energy_wh = energy_wh
+        self.energy = energy
         self.evaluate = evaluate
         self.after_exchange = after_exchange
+        self.boundary = boundary
         self.ledger = Ledger()
+        self.inside_round = False  # True after an exception in the middle of a round: X is then of no round at all
 
     def run(self, records: Iterable[Record]) -> None:
-        """Runs until the records end or an evaluation says stop. Raises `Diverged`."""
+        """Runs until the records end or somebody says stop. Raises `Diverged`."""
         ledger, ctx = self.ledger, self.ctx
+        stop = False
         for record in records:
             start = time.perf_counter()
             ctx.round, ctx.time = record.round, record.time
             if isinstance(record, Train):
+                self.inside_round = True
                 self.learner.train(record.rows, self.local_steps, ctx)
                 ledger.seconds["train"] += time.perf_counter() - start
                 self._check(record)
                 ledger.trainings += len(record.rows)
-                if self.energy_wh is not None:
-                    ledger.energy_wh += float(self.energy_wh[record.rows].sum())
+                if self.energy is not None:
+                    ledger.energy_wh += self.energy.training_wh(record)
             elif isinstance(record, Exchange):
+                self.inside_round = True
                 ctx.rounds, ctx.trained, ctx.payload = record.rounds, record.trained, record.payload
-                ledger.bytes_sent += self.exchange.step(self.population.X, round=record.round, ctx=ctx)
+                self._book(self.exchange.step(self.population.X, round=record.round, ctx=ctx))
                 ledger.seconds["exchange"] += time.perf_counter() - start
                 ledger.rounds = record.round + record.rounds
                 if self.after_exchange is not None:
                     self.after_exchange(record)
-            else:
-                stop = self.evaluate(record)
+            elif isinstance(record, Evaluate):
+                stop = self.evaluate(record) or stop
                 ledger.seconds["evaluate"] += time.perf_counter() - start
-                if stop:
+            else:
+                self.inside_round = False
+                if (self.boundary is not None and self.boundary(record)) or stop:
                     break
+
+    def _book(self, traffic: Traffic) -> None:
+        total = int(traffic[0].sum()) if isinstance(traffic, tuple) else int(traffic)
+        self.ledger.bytes_sent += total
+        if self.energy is not None:
+            wh = self.energy.communication_wh(traffic)
+            self.ledger.communication_wh += wh
+            self.ledger.energy_wh += wh
 
     def _check(self, record: Train) -> None:
         bad = _core.find_nonfinite(self.population.X, record.rows)
@@ -201,12 +245,17 @@ class Executor:
 
 
 def synchronous(
-    actions: NDArray[np.uint8], *, first: int, eval_at: Callable[[int], bool], fuse: bool
+    actions: NDArray[np.uint8],
+    *,
+    first: int,
+    eval_at: Callable[[int], bool],
+    save_at: Callable[[int], bool] = lambda t: False,
+    fuse: bool,
 ) -> Iterator[Record]:
     """Rounds in lock-step. actions: (T, n), 1 where a node trains; rounds `first` ... T-1 are run.
 
-    Evaluations come after the exchange of a round, after the last one in any case. With fuse=True a round and the
-    silent rounds behind it (nobody trains, nothing to evaluate between) are one Exchange record.
+    Evaluations come after the exchange of a round, after the last one in any case; then a boundary. With fuse=True a
+    round and the silent rounds behind it (nobody trains, nothing to evaluate or save between) are one Exchange record.
     """
     total = len(actions)
     busy: NDArray[np.bool_] = np.asarray(actions.any(axis=1))
@@ -216,9 +265,10 @@ def synchronous(
         if rows.size:
             yield Train(t, rows)
         end = t + 1
-        while fuse and end < total and not busy[end] and not eval_at(end):
+        while fuse and end < total and not busy[end] and not (eval_at(end) or save_at(end)):
             end += 1
         yield Exchange(t, end - t, rows)
         if end == total or eval_at(end):
             yield Evaluate(end)
+        yield Boundary(end)
         t = end

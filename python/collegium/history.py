@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from ._files import replacing
 
 if TYPE_CHECKING:
     import pandas
@@ -31,10 +33,14 @@ COLUMNS = (
 class History:
     """The measurements of a run.
 
+    Where `keep` was called it is also a file that grows line by line, as `save` writes it.
+
     Columns: round (rounds done); accuracy and accuracy_std, mean and spread over the nodes' own models on the test
     set; mean_model_accuracy, of the average of all models, which is another thing; loss, mean over nodes; consensus,
     sqrt(1/n sum_i ||x_i - mean||^2); trainings, energy_wh and bytes_sent, totals of the network so far. energy_wh is
-    NaN when the run was given no energy model. Any other metric of the learner's follows under its own name.
+    NaN when the run was given no energy model. Then, where there are any: communication_wh, the part of energy_wh that
+    is not training; the learner's other metrics under their own names (and mean_model_...); val_..., means over nodes
+    on the validation set; what an eval_fn returned.
 
     name: what to call the run in tables and pictures.
     """
@@ -44,6 +50,7 @@ class History:
         self._rows: list[dict[str, Any]] = []
         self._nodes: list[dict[str, list[float]]] = []
         self._consensus: list[tuple[int, float]] = []
+        self._file: Path | None = None
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -63,14 +70,35 @@ class History:
         """One column over all rows."""
         return np.array([row[name] for row in self._rows])
 
-    def append(self, row: Mapping[str, Any], nodes: Mapping[str, NDArray[np.float64]]) -> None:
+    def append(self, row: Mapping[str, Any], nodes: Mapping[str, ArrayLike]) -> None:
         """Adds a row; nodes: metric -> (n,) values of the single nodes."""
-        self._rows.append(dict(row))
-        self._nodes.append({k: [float(x) for x in v] for k, v in nodes.items()})
+        self._add({"row": dict(row), "nodes": {k: np.asarray(v, np.float64).tolist() for k, v in nodes.items()}})
 
     def append_consensus(self, round: int, value: float) -> None:
         """Adds to the log of consensus distances after single rounds."""
-        self._consensus.append((round, value))
+        self._add({"consensus": [round, value]})
+
+    def _add(self, entry: dict[str, Any]) -> None:
+        if "row" in entry:
+            self._rows.append(entry["row"])
+            self._nodes.append(entry["nodes"])
+        else:
+            self._consensus.append((int(entry["consensus"][0]), float(entry["consensus"][1])))
+        if self._file is not None:
+            with open(self._file, "a", encoding="utf-8") as f:
+                f.write(json.dumps(entry) + "\n")
+
+    def keep(self, path: str | os.PathLike[str]) -> None:
+        """Writes all there is to `path`, and from now on every new line."""
+        self.save(path)
+        self._file = Path(path)
+
+    def sync(self) -> int:
+        """Bytes of the kept file, all of them on the disk by now."""
+        assert self._file is not None
+        with open(self._file, "rb") as f:
+            os.fsync(f.fileno())
+            return os.fstat(f.fileno()).st_size
 
     def frame(self, per: str = "network") -> pandas.DataFrame:
         """A pandas frame. per: "network", a row an evaluation; "node", a row an evaluation and node (round, node,
@@ -95,26 +123,37 @@ class History:
 
         return history(self)
 
+    def report(self, path: str | os.PathLike[str]) -> None:
+        """Writes one self-contained HTML page: the last figures, curves, all rows. Several runs: `report.report`."""
+        from .report import report
+
+        report([self], path)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes JSON lines: a header, then a row a line."""
-        lines = [{"collegium": "history", "version": 1, "name": self.name, "consensus": self._consensus}]
-        lines += [{"row": row, "nodes": nodes} for row, nodes in zip(self._rows, self._nodes)]
-        Path(path).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        entries: list[dict[str, Any]] = [{"consensus": list(c)} for c in self._consensus]
+        entries += [{"row": row, "nodes": nodes} for row, nodes in zip(self._rows, self._nodes)]
+        header = {"collegium": "history", "version": 1, "name": self.name}
+        with replacing(path) as temporary:
+            temporary.write_text("".join(json.dumps(e) + "\n" for e in [header, *entries]), encoding="utf-8")
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> History:
-        """Reads a file of `save`. Raises ValueError naming the line that is not one."""
+    def load(cls, path: str | os.PathLike[str], size: int | None = None) -> History:
+        """Reads a file of `save` or `keep`, or its first `size` bytes. Raises ValueError naming the line that is not
+        one."""
         out: History | None = None
-        for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+        text = Path(path).read_bytes()[:size].decode("utf-8", errors="replace")
+        for number, line in enumerate(text.splitlines(), start=1):
             try:
                 entry = json.loads(line)
                 if out is None:
                     if entry["collegium"] != "history" or entry["version"] != 1:
                         raise KeyError("collegium")
                     out = cls(entry["name"])
-                    out._consensus = [(int(t), float(v)) for t, v in entry["consensus"]]
-                else:
+                elif "row" in entry:
                     out.append(entry["row"], entry["nodes"])
+                else:
+                    out.append_consensus(*entry["consensus"])
             except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as e:
                 raise ValueError(f"{path}, line {number}: not a line of a history ({e})") from e
         if out is None:

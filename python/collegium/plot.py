@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from .dl.sweeps import Sweep
+
 
 def history(run: History) -> Figure:
     """Accuracy (mean, spread over nodes, the mean model's), consensus distance and energy of one run over rounds."""
@@ -47,6 +49,21 @@ def compare(runs: Sequence[History]) -> Figure:
     axes[1].set_xlabel("training energy (Wh)" if cost == "energy_wh" else "trainings, all nodes")
     axes[0].legend(loc="lower right")
     _consensus(axes[2], runs)
+    return figure
+
+
+def sweep(runs: Sweep, metric: str = "accuracy", confidence: float = 0.95) -> Figure:
+    """A line a setting: the mean over seeds, and its confidence interval."""
+    figure, (ax,) = _figure(1)
+    summary = runs.summary(metric, confidence)
+    groups = summary.groupby(runs.settings, sort=False) if runs.settings else [((), summary)]
+    for k, (values, group) in enumerate(groups):
+        named = zip(runs.settings, values if isinstance(values, tuple) else (values,))
+        ax.plot(group["round"], group["mean"], f"C{k}.-", label=", ".join(f"{a}={b}" for a, b in named) or None)
+        ax.fill_between(group["round"], group["low"], group["high"], color=f"C{k}", alpha=0.15, linewidth=0)
+    if runs.settings:
+        ax.legend()
+    _label(ax, "round", f"{metric} (mean, {confidence:.0%} confidence)")
     return figure
 
 

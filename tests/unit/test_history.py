@@ -43,7 +43,7 @@ def test_save_and_load(run, tmp_path):
     pd.testing.assert_frame_equal(again.frame(per="node"), run.frame(per="node"))
     assert again.name == "a run" and len(again.frame(per="round")) == 2
     text = path.read_text()
-    for wrong, line in (("", "empty"), ("{}\n", "line 1"), (text + "nonsense\n", "line 4"), ("[1]\n", "line 1")):
+    for wrong, line in (("", "empty"), ("{}\n", "line 1"), (text + "nonsense\n", "line 6"), ("[1]\n", "line 1")):
         path.write_text(wrong)
         with pytest.raises(ValueError, match=line):
             History.load(path)

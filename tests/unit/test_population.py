@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
-from collegium import dl
+from collegium import _files, dl
 
 SHAPES = {"fc.weight": (3, 5), "fc.bias": (3,), "scale": ()}
 
@@ -96,8 +94,11 @@ def test_damaged_files_are_refused(population, tmp_path):
     save_file({"a": np.zeros(3, np.float32)}, path)
     with pytest.raises(ValueError, match="not a population file"):
         dl.Population.load(path)
-    meta = {"format": "collegium.population", "names": json.dumps(["a", "b"]), "sha256": ""}
-    save_file({"a": np.zeros((3, 2), np.float32), "b": np.zeros((4, 2), np.float32)}, path, meta)
+    uneven = {"a": np.zeros((3, 2), np.float32), "b": np.zeros((4, 2), np.float32)}
+    _files.save_tensors(path, "population", uneven, {"names": ["a", "c"]})
+    with pytest.raises(ValueError, match="not a population file, or a damaged one"):
+        dl.Population.load(path)
+    _files.save_tensors(path, "population", uneven, {"names": ["a", "b"]})
     with pytest.raises(ValueError, match="one number of nodes"):
         dl.Population.load(path)
 

@@ -6,19 +6,27 @@ exchange (how models travel and merge), and a learner that trains the models.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from ..engine import Context, ExchangeSlot, Learner, Mechanism
 from . import energy, models, topology
+from .callbacks import EarlyStopping
 from .learners import NativeLearner
 from .mixing import Mixing, mix
 from .population import Population
 from .schedules import DPSGD, Greedy, Schedule, SkipTrain
 from .simulation import Plan, Simulation
+from .sweeps import Sweep, sweep
 from .topology import Topology
 from .weights import MixingMatrix
+
+if TYPE_CHECKING:
+    from .torch_learner import TorchLearner
 
 __all__ = [
     "DPSGD",
     "Context",
+    "EarlyStopping",
     "ExchangeSlot",
     "Greedy",
     "Learner",
@@ -31,9 +39,22 @@ __all__ = [
     "Schedule",
     "Simulation",
     "SkipTrain",
+    "Sweep",
     "Topology",
+    "TorchLearner",
     "energy",
     "mix",
     "models",
+    "sweep",
     "topology",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "TorchLearner":
+        try:
+            from .torch_learner import TorchLearner
+        except ImportError as e:
+            raise ImportError(f"dl.TorchLearner needs PyTorch: pip install 'collegium[torch]' ({e})") from e
+        return TorchLearner
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

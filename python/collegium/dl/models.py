@@ -1,10 +1,15 @@
-"""Built-in models: trained in C, no torch needed."""
+"""Built-in models, trained in C with no torch; and the papers' networks for torch, imported when they are asked for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from .._check import choice, integer
+
+if TYPE_CHECKING:
+    from .torch_models import femnist_cnn as femnist_cnn
+    from .torch_models import gn_lenet as gn_lenet
 
 
 @dataclass(frozen=True)
@@ -49,3 +54,13 @@ class MLP:
 def Softmax(inputs: int, classes: int) -> MLP:
     """Softmax (multinomial logistic) regression: an MLP with no hidden layer."""
     return MLP(inputs, classes)
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("gn_lenet", "femnist_cnn"):
+        try:
+            from . import torch_models
+        except ImportError as e:
+            raise ImportError(f"dl.models.{name} needs PyTorch: pip install 'collegium[torch]' ({e})") from e
+        return getattr(torch_models, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

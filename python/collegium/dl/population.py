@@ -7,7 +7,6 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from .. import _core
 from .._check import integer
+from .._files import load_tensors, save_tensors
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -67,6 +67,12 @@ class Population:
     def leading_dimension(self) -> int:
         """Floats from one row to the next."""
         return int(_core.leading_dimension(self.size, 4))
+
+    @property
+    def memory(self) -> NDArray[np.float32]:
+        """(n, leading_dimension) view of the same memory, padding included: contiguous, as files want it."""
+        shape = (self.n, self.leading_dimension)
+        return np.lib.stride_tricks.as_strided(self._X, shape, self._X.strides)
 
     @property
     def nbytes(self) -> int:
@@ -123,34 +129,16 @@ class Population:
 
         The file appears whole or not at all (temporary file, fsync, rename).
         """
-        from safetensors.numpy import save
-
         tensors = {name: np.ascontiguousarray(self.parameter(name)) for name in self.shapes}
-        metadata = {"format": "collegium.population", "names": json.dumps(list(self.shapes)), "sha256": self.digest()}
-        target = Path(path)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        try:
-            with open(temporary, "wb") as f:
-                f.write(save(tensors, metadata))
-                f.flush()
-                os.fsync(f.fileno())
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        save_tensors(path, "population", tensors, {"names": list(self.shapes)})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Population:
         """Reads a file of `save`. Raises ValueError for any other file, a damaged one, or a wrong checksum."""
-        from safetensors import SafetensorError, safe_open
-
+        tensors, meta = load_tensors(path, "population")
         try:
-            with safe_open(os.fspath(path), "np") as f:
-                metadata = f.metadata() or {}
-                if metadata.get("format") != "collegium.population":
-                    raise ValueError(f"{path}: not a population file")
-                names = json.loads(metadata["names"])
-                tensors = {name: f.get_tensor(name) for name in names}
-        except (SafetensorError, KeyError, json.JSONDecodeError) as e:
+            tensors = {name: tensors[name] for name in meta["names"]}
+        except (KeyError, TypeError) as e:
             raise ValueError(f"{path}: not a population file, or a damaged one ({e})") from e
         counts = {t.shape[0] if t.ndim else 0 for t in tensors.values()}
         if len(counts) != 1 or any(t.dtype != np.float32 for t in tensors.values()):
@@ -158,8 +146,6 @@ class Population:
         population = cls(counts.pop(), {name: t.shape[1:] for name, t in tensors.items()})
         for name, t in tensors.items():
             population.parameter(name)[...] = t
-        if population.digest() != metadata.get("sha256"):
-            raise ValueError(f"{path}: the checksum does not match, the file is damaged")
         return population
 
     def digest(self) -> str:

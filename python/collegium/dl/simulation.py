@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,35 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import _core
 from .._check import choice, integer
-from ..data.datasets import as_parts
-from ..engine import Context, Evaluate, Exchange, ExchangeSlot, Executor, Learner, Ledger, Mechanism, synchronous
+from .._files import Path_
+from ..engine import (
+    Boundary,
+    Context,
+    EnergyModel,
+    Evaluate,
+    Exchange,
+    ExchangeSlot,
+    Executor,
+    Learner,
+    Ledger,
+    Mechanism,
+    synchronous,
+)  # fmt: skip
+from ..errors import Diverged
 from ..history import History
+from ._describe import describe
+from ._interrupt import Interrupt
+from .accounting import FleetEnergy, Measured, energy_model
+from .checkpoint import RunFolder, differences
 from .energy import DeviceFleet
-from .learners import NativeLearner
+from .evaluation import EvalFn, Evaluation
+from .making import learner_for, with_validation
 from .mixing import Mixing
-from .models import MLP
 from .population import Population
 from .schedules import DPSGD, Schedule, checked_plan
 from .topology import Topology
+
+Callback = Callable[["Simulation"], "bool | None"]
 
 
 @dataclass(frozen=True)
@@ -53,17 +73,23 @@ class Plan:
 class Simulation:
     """Decentralized learning of n nodes in one process.
 
-    topology: a Topology; nodes that no path joins never agree, so make it connected.
+    topology: a Topology or a time-varying one (`dl.topology.Dynamic`); nodes that no path joins never agree.
     schedule: who trains when (DPSGD, SkipTrain, Greedy or your own); default DPSGD().
     mechanism: what protects a message, or None.  exchange: how models travel and merge; default Mixing().
-    model: a built-in model (`dl.models.MLP`, `Softmax`), trained in C.
-    data: the parts of a data set, `dataset.partition(n, ...)`, or one (x, y) a node.
-    test: (x, y) to evaluate on, where `data` does not bring a test set.
-    local_steps, batch_size, lr, momentum, weight_decay, nesterov: local SGD as torch.optim.SGD defines it.
-    gradient_hook: see NativeLearner.  learner: a learner of your own, in place of model and the local SGD options.
-    energy: a DeviceFleet, or (n,) Wh of one training round of each node.
-    init: "common", every node starts from the same model; "own", each from its own.
-    seed: everything random is addressed by it: same seed, same bits, whatever the number of threads.
+    model: a built-in model, trained in C (`dl.models.MLP`, `Softmax`, `MatrixFactorization`); or a function returning a
+      torch.nn.Module, or a module, trained by torch (`dl.TorchLearner`).
+    data: the parts of a data set, `dataset.partition(n, ...)`, or one (x, y) or torch Dataset a node.
+    test: (x, y) or a torch Dataset to evaluate on, where `data` does not bring a test set.
+    validation: share of the test set that becomes the validation set (columns val_...), or samples of its own: (x, y),
+      a torch Dataset, or the second half of `data.holdout`.
+    local_steps: steps of local SGD a training round.  Any further keyword goes to the learner: batch_size, lr, momentum,
+      weight_decay, nesterov, reset_optimizer, gradient_hook (NativeLearner); optimizer, scheduler, loss, transform,
+      buffers (TorchLearner).
+    learner: a learner of your own, in place of model, data and its options.
+    energy: a DeviceFleet; (n,) Wh of one training round of each node; or a function (round, rows) -> joules measured.
+    init: "common", every node starts from the same model; "own", each from its own; or the state_dict (or the path of
+      its safetensors file) that every node starts from.
+    seed: everything random is addressed by it: same seed, same bits, whatever the number of the core's threads.
 
     Source: D-PSGD, Lian et al., NeurIPS 2017; each slot's class names its own.
     Raises TypeError or ValueError naming the argument.
@@ -84,20 +110,16 @@ class Simulation:
         schedule: Schedule | None = None,
         mechanism: Mechanism | None = None,
         exchange: ExchangeSlot | None = None,
-        model: MLP | None = None,
+        model: Any = None,
         data: Any = None,
-        test: tuple[ArrayLike, ArrayLike] | None = None,
+        test: Any = None,
+        validation: Any = None,
         local_steps: int = 1,
-        batch_size: int = 32,
-        lr: float = 0.1,
-        momentum: float = 0.0,
-        weight_decay: float = 0.0,
-        nesterov: bool = False,
-        gradient_hook: Any = None,
         learner: Learner | None = None,
-        energy: DeviceFleet | ArrayLike | None = None,
-        init: str = "common",
+        energy: DeviceFleet | ArrayLike | Measured | None = None,
+        init: str | Mapping[str, Any] | Path_ = "common",
         seed: int = 0,
+        **options: Any,
     ) -> None:
         if not isinstance(topology, Topology):
             raise TypeError(f"topology: expected a Topology, got {type(topology).__name__}")
@@ -106,34 +128,32 @@ class Simulation:
         self.schedule: Schedule = DPSGD() if schedule is None else schedule
         self.exchange: ExchangeSlot = Mixing() if exchange is None else exchange
         self.seed = integer(seed, "seed", 0, 2**64 - 1)
+        self.local_steps = integer(local_steps, "local_steps", 1)
         if learner is None:
             if model is None or data is None:
                 raise TypeError("model, data: expected both, or a learner")
-            parts = as_parts(data)
-            if len(parts) != n:
-                raise ValueError(f"data: expected one part a node ({n}), got {len(parts)}")
-            learner = NativeLearner(
-                model, parts, test=test, batch_size=batch_size, lr=lr, momentum=momentum,
-                weight_decay=weight_decay, nesterov=nesterov, gradient_hook=gradient_hook,
-            )  # fmt: skip
-        elif model is not None or data is not None:
-            raise TypeError("learner: a learner of your own brings its model and data; leave model= and data= out")
+            test, validation = with_validation(data, test, validation)
+            learner = learner_for(model, data, n, test, options)
+        elif model is not None or data is not None or options:
+            raise TypeError("learner: a learner of your own brings its model, data and options; leave them out here")
         self.learner: Learner = learner
-        self.energy_wh = _energy(energy, n)
+        self.energy: EnergyModel | None = energy_model(energy, n)
         self.population = Population(n, learner.shapes)
         learner.bind(self.population, self.seed)
-        learner.init(choice(init, "init", ("common", "own")))
-        ctx = Context(seed=self.seed, topology=topology, mechanism=mechanism)
+        self._init(init)
+        self._evaluation = Evaluation(learner, self.seed, validation)
+        self._ctx = Context(seed=self.seed, topology=topology, mechanism=mechanism)
         bind = getattr(self.exchange, "bind", None)
         if bind is not None:
-            bind(ctx)
+            bind(self._ctx)
         self._executor = Executor(
-            self.population, learner, self.exchange, ctx,
-            local_steps=integer(local_steps, "local_steps", 1), energy_wh=self.energy_wh, evaluate=self._evaluate,
+            self.population, learner, self.exchange, self._ctx,
+            local_steps=self.local_steps, energy=self.energy, evaluate=lambda record: False,
         )  # fmt: skip
         self.history = History(repr(self.schedule))
         self._done = np.empty((0, n), np.uint8)
-        self._callback: Callable[[Simulation], bool | None] | None = None
+        self._folder: RunFolder | None = None
+        self._first_models: str | None = None
 
     def __repr__(self) -> str:
         return f"Simulation({self.topology!r}, {self.schedule!r}, {self.exchange!r}, round {self.round})"
@@ -151,49 +171,98 @@ class Simulation:
     def plan(self, rounds: int) -> Plan:
         """What `run(rounds)` would do and cost, without training."""
         actions = checked_plan(self.schedule, integer(rounds, "rounds", 1), self.topology.n, self.seed)
-        if self.energy_wh is None:
-            return Plan(actions)
-        return Plan(actions, *_core.energy(actions, self.energy_wh))
+        if isinstance(self.energy, FleetEnergy):
+            return Plan(actions, *_core.energy(actions, self.energy.fleet.e_wh))
+        return Plan(actions)
 
     def run(
         self,
         rounds: int,
         eval_every: int = 0,
         *,
-        callback: Callable[[Simulation], bool | None] | None = None,
+        eval_samples: int | None = None,
+        eval_fn: EvalFn | None = None,
+        callback: Callback | Sequence[Callback] | None = None,
         log_consensus: bool = False,
+        checkpoint: Path_ | None = None,
+        checkpoint_every: int = 0,
+        resume: bool = False,
         progress: bool | None = None,
     ) -> History:
         """Runs until `rounds` rounds are done in all (a second call goes on) and returns the history.
 
         eval_every: evaluate after every so many rounds, always after averaging; 0: at the end only. The end of the run
           is evaluated in any case. With SkipTrain take a multiple of its period: within one, nodes have just trained.
-        callback: called after each evaluation with the simulation; return True to stop.
+        eval_samples: evaluate on so many of the test samples, always the same ones; 0: on none, None: on all.
+        eval_fn: function of the simulation, called at each evaluation; returns further columns: name -> number, or
+          (n,) values of the nodes, whose mean it is then.
+        callback: one or several functions of the simulation, called after each evaluation; True stops the run.
         log_consensus: also log the consensus distance after every round (`history.frame(per="round")`). Costs a pass
           over the models each round, and silent rounds can no longer be done in one pass.
+        checkpoint: a folder that the history is written to line by line, and the state of the run every
+          `checkpoint_every` rounds (0: at each evaluation) and at the end.
+        resume: go on from the checkpoint if there is one, to the same bits as without interruption on the same
+          instruction set. Refused with the differences if it is of another configuration. Without resume=True, a folder
+          that holds another run is refused with FileExistsError.
         progress: show a tqdm bar; None: only on a terminal.
-        Raises ValueError if the schedule's plan for this total differs in rounds already done, `Diverged` if a model
-        does not stay finite. Ctrl-C stops between two records: history and models stay usable.
-        """
-        from tqdm.auto import tqdm
 
+        Ctrl-C ends the run after the round at hand, with the history and a checkpoint complete, and raises
+        KeyboardInterrupt; a second Ctrl-C does not wait. Raises ValueError if the schedule's plan for this total differs
+        in rounds already done; `Diverged` if a model does not stay finite: with a checkpoint, history and models are
+        then those of the last good round.
+        """
         rounds = integer(rounds, "rounds", 1)
         eval_every = integer(eval_every, "eval_every", 0)
+        save_every = integer(checkpoint_every, "checkpoint_every", 0)
+        samples = self._evaluation.picked(eval_samples)
+        callbacks = [] if callback is None else list(callback) if isinstance(callback, Sequence) else [callback]
         actions = self.plan(rounds).actions
+        folder = None if checkpoint is None else self._open(RunFolder(checkpoint), resume)
+        if self._executor.inside_round:
+            raise RuntimeError(
+                f"the last run was cut short inside round {self.round}, and its models are of no round: go on from a "
+                "checkpoint (resume=True), or start anew"
+            )
         if rounds < self.round or not np.array_equal(actions[: self.round], self._done):
             raise ValueError(
                 f"rounds: {self.round} rounds are done, and {self.schedule!r} plans them otherwise for a total of "
                 f"{rounds}: run the full length at once, or start anew"
             )
-        records = synchronous(
-            actions,
-            first=self.round,
-            eval_at=lambda t: eval_every > 0 and t % eval_every == 0,
-            fuse=getattr(self.exchange, "fuses", False) and not log_consensus,
-        )
-        executor = self._executor
+
+        def eval_at(t: int) -> bool:
+            return eval_every > 0 and t % eval_every == 0
+
+        def save_at(t: int) -> bool:
+            return folder is not None and (t % save_every == 0 if save_every else eval_at(t))
+
+        def evaluate(record: Evaluate) -> bool:
+            self.history.append(*self._evaluation.measure(self, record, samples, eval_fn))
+            return any([c(self) is True for c in callbacks])
+
+        def records() -> Any:
+            fuse = getattr(self.exchange, "fuses", False) and not log_consensus
+            return synchronous(actions, first=self.round, eval_at=eval_at, save_at=save_at, fuse=fuse)
+
+        self._run(records, actions, evaluate, save_at, folder, log_consensus, progress)
+        return self.history
+
+    # ---- the run ----
+
+    def _run(
+        self,
+        records: Callable[[], Any],
+        actions: NDArray[np.uint8],
+        evaluate: Callable[[Evaluate], bool],
+        save_at: Callable[[int], bool],
+        folder: RunFolder | None,
+        log_consensus: bool,
+        progress: bool | None,
+    ) -> None:
+        from tqdm.auto import tqdm
+
+        executor, saved, stop_at = self._executor, self.round, len(actions)
         bar = tqdm(
-            total=rounds, initial=self.round, desc=self.history.name, unit="round",
+            total=len(actions), initial=self.round, desc=self.history.name, unit="round",
             disable=None if progress is None else not progress,
         )  # fmt: skip
 
@@ -202,41 +271,126 @@ class Simulation:
             if log_consensus:
                 self.history.append_consensus(self.round, self.population.consensus()[1])
 
-        executor.after_exchange = after_exchange
-        self._callback = callback
+        def boundary(record: Boundary) -> bool:
+            nonlocal saved
+            if save_at(record.round):
+                self._save(folder, actions)
+                saved = record.round
+            return interrupt.asked or record.round >= stop_at
+
+        executor.after_exchange, executor.boundary, executor.evaluate = after_exchange, boundary, evaluate
         try:
-            executor.run(records)
+            with Interrupt() as interrupt:
+                try:
+                    executor.run(records())
+                except Diverged as e:
+                    if folder is None:
+                        raise
+                    # Everything is addressed, so the rounds since the checkpoint can be had again.
+                    stop_at, saved = e.round, -1
+                    self._restore(folder)
+                    if self.round < stop_at:
+                        executor.run(records())
+                    raise Diverged(e.node, e.round, e.parameter, str(folder.checkpoint)) from None
+                finally:
+                    if not executor.inside_round:
+                        self._done = actions[: self.round].copy()
+                        if folder is not None and saved != self.round:
+                            self._save(folder, actions)
         finally:
             bar.close()
-            self._callback = executor.after_exchange = None
-            self._done = actions[: self.round].copy()
-        return self.history
+            executor.after_exchange = executor.boundary = None
 
-    def _evaluate(self, record: Evaluate) -> bool:
-        ledger = self._executor.ledger
-        mean, consensus = self.population.consensus()
-        nodes = self.learner.evaluate(self.population.X)
-        of_mean = self.learner.evaluate(mean[None])
-        row: dict[str, Any] = {
-            "round": record.round,
-            "accuracy": float(nodes["accuracy"].mean()),
-            "accuracy_std": float(nodes["accuracy"].std()),
-            "mean_model_accuracy": float(of_mean["accuracy"][0]),
-            "loss": float(nodes["loss"].mean()),
-            "consensus": consensus,
-            "trainings": ledger.trainings,
-            "energy_wh": float("nan") if self.energy_wh is None else ledger.energy_wh,
-            "bytes_sent": ledger.bytes_sent,
+    # ---- checkpoints ----
+
+    def _open(self, folder: RunFolder, resume: bool) -> RunFolder:
+        """The folder, ready to be written to: this simulation is then where its checkpoint is."""
+        if self.round == 0 and not self._executor.inside_round:
+            self._first_models = self._first_models or self.population.digest()
+        mine = self._folder is not None and self._folder.path.absolute() == folder.path.absolute()
+        if folder.exists and resume and not (mine and not self._executor.inside_round):
+            self._restore(folder)
+        elif folder.exists and not mine:
+            raise FileExistsError(
+                f"checkpoint: {folder.path} holds a run already: pass resume=True to go on with it, or remove it"
+            )
+        elif not self._executor.inside_round:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            self.history.keep(folder.history)
+            self._save(folder, self._done)
+        self._folder = folder
+        return folder
+
+    def _save(self, folder: RunFolder | None, actions: NDArray[np.uint8]) -> None:
+        assert folder is not None
+        parts: dict[str, dict[str, Any]] = {
+            "run": {"X": self.population.memory, "actions": np.packbits(actions[: self.round])},
+            "learner": _asked(self.learner, "state_dict"),
+            "exchange": getattr(self.exchange, "state_dict", dict)(),
         }
-        row.update({k: float(v.mean()) for k, v in nodes.items() if k not in row})
-        self.history.append(row, nodes)
-        return self._callback is not None and self._callback(self) is True
+        meta = {
+            "ledger": asdict(self.ledger), "history_bytes": self.history.sync(), "fingerprint": self._fingerprint(),
+        }  # fmt: skip
+        folder.save(parts, meta)
+
+    def _restore(self, folder: RunFolder) -> None:
+        parts, meta = folder.load()
+        wrong = differences(meta["fingerprint"], self._fingerprint())
+        if wrong:
+            raise ValueError(f"resume: {folder.path} is of another configuration: {'; '.join(wrong)}")
+        ledger = Ledger(**meta["ledger"])
+        n = self.topology.n
+        self.population.memory[...] = parts["run"]["X"]
+        self._done = np.unpackbits(parts["run"]["actions"], count=ledger.rounds * n).reshape(-1, n)
+        self.learner.load_state_dict(parts["learner"])  # type: ignore[attr-defined]
+        if parts["exchange"]:
+            self.exchange.load_state_dict(parts["exchange"])  # type: ignore[attr-defined]
+        self._executor.ledger = ledger
+        self._executor.inside_round = False
+        name = self.history.name
+        self.history = History.load(folder.history, meta["history_bytes"])
+        self.history.name = name
+        self.history.keep(folder.history)
+
+    def _fingerprint(self) -> dict[str, Any]:
+        slots = {"topology": self.topology, "schedule": self.schedule, "exchange": self.exchange}
+        described = {k: describe(v) for k, v in slots.items()} | {"mechanism": describe(self._ctx.mechanism)}
+        edges = hashlib.sha256()
+        for a in (getattr(self.topology, "indptr", None), getattr(self.topology, "indices", None)):
+            if a is not None:
+                edges.update(np.ascontiguousarray(a).data)
+        return {
+            "shapes": [[k, list(v)] for k, v in self.population.shapes.items()], "nodes": self.topology.n,
+            "seed": self.seed, "local_steps": self.local_steps, "isa": _core.isa(), "edges": edges.hexdigest(),
+            "first models": self._first_models, **described, **_asked(self.learner, "fingerprint"),
+        }  # fmt: skip
+
+    def _init(self, init: str | Mapping[str, Any] | Path_) -> None:
+        if isinstance(init, str) and init in ("common", "own"):
+            self.learner.init(init)
+            return
+        if isinstance(init, Mapping):
+            state = init
+        else:
+            from safetensors import SafetensorError
+            from safetensors.numpy import load_file
+
+            try:
+                state = load_file(init)
+            except FileNotFoundError:
+                choice(init, "init", ("common", "own", "a state_dict", "the path of a safetensors file"))
+            except SafetensorError as e:
+                raise ValueError(f"init: {init} is no safetensors file ({e})") from e
+        self.learner.init("common")
+        warm_start = getattr(self.learner, "warm_start", None)
+        if warm_start is not None:
+            warm_start(state)
+            return
+        self.population.load_row(0, state)
+        self.population.X[1:] = self.population.X[0]
 
 
-def _energy(energy: DeviceFleet | ArrayLike | None, n: int) -> NDArray[np.float64] | None:
-    if energy is None:
-        return None
-    fleet = energy if isinstance(energy, DeviceFleet) else DeviceFleet(energy)
-    if len(fleet) != n:
-        raise ValueError(f"energy: expected one device a node ({n}), got {len(fleet)}")
-    return fleet.e_wh
+def _asked(learner: Any, method: str) -> dict[str, Any]:
+    if not hasattr(learner, method):
+        raise TypeError(f"checkpoint: {type(learner).__name__} has no {method}(): see engine.Learner")
+    return dict(getattr(learner, method)())

@@ -1,0 +1,16 @@
+"""Words for a slot, the same in every process: what a checkpoint compares."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+
+def describe(thing: Any) -> str:
+    """repr(thing) where its class wrote one; else the name of the function or class, never an address in memory."""
+    if thing is None or isinstance(thing, (int, float, str, bool)):
+        return repr(thing)
+    if type(thing).__repr__ is not object.__repr__ and not hasattr(thing, "__qualname__"):
+        return re.sub(r" at 0x[0-9a-f]+", "", repr(thing))
+    named = thing if hasattr(thing, "__qualname__") else type(thing)
+    return f"{named.__module__}.{named.__qualname__}"

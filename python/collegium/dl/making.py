@@ -1,0 +1,54 @@
+"""From what a user hands to a Simulation to the learner that trains it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..data.datasets import Parts, as_parts
+from ..engine import Learner
+from .learners import NativeLearner
+from .models import MLP
+
+
+def learner_for(model: Any, data: Any, n: int, test: Any, options: Mapping[str, Any]) -> Learner:
+    """NativeLearner for a built-in model, TorchLearner for a module or a function that makes one."""
+    parts = as_parts(data)
+    if len(parts) != n:
+        raise ValueError(f"data: expected one part a node ({n}), got {len(parts)}")
+    if isinstance(model, MLP):
+        return NativeLearner(model, parts, test=test, **options)
+    if not callable(model):
+        raise TypeError(
+            f"model: expected a built-in model, a torch module or a function that makes one, got {type(model).__name__}"
+        )
+    try:
+        from .torch_learner import TorchLearner
+    except ImportError as e:
+        raise ImportError(f"model: a torch model needs PyTorch: pip install 'collegium[torch]' ({e})") from e
+    return TorchLearner(model, parts, test=test, **options)
+
+
+def with_validation(data: Any, test: Any, validation: Any) -> tuple[Any, Any]:
+    """(test, validation), where samples of validation are put behind the test set, and counted, so that the learner
+    has one set to evaluate on. A share of the test set, or None, is passed on."""
+    if validation is None or isinstance(validation, float):
+        return test, validation
+    if isinstance(validation, Parts):
+        held = np.concatenate(validation.indices)
+        validation = validation.dataset.x[held], validation.dataset.y[held]
+    if test is None and isinstance(data, Parts):
+        test = data.dataset.x_test, data.dataset.y_test
+    if isinstance(test, tuple) and isinstance(validation, tuple) and test[0] is not None:
+        x, y = (np.concatenate([np.asarray(a), np.asarray(b)]) for a, b in zip(test, validation))
+        return (x, y), len(validation[1])
+    if test is not None and hasattr(validation, "__getitem__") and hasattr(validation, "__len__"):
+        from torch.utils.data import ConcatDataset
+
+        return ConcatDataset([test, validation]), len(validation)
+    raise TypeError(
+        f"validation: expected a share of the test set, (x, y), the held parts, or a torch Dataset where test is one; "
+        f"got {type(validation).__name__}"
+    )
