@@ -100,7 +100,7 @@ def test_partition_refuses(arguments, error, text):
 
 def test_dataset_and_parts_check_their_arguments():
     x, y = np.zeros((6, 2), np.float32), np.arange(6)
-    with pytest.raises(TypeError, match="x: expected float32 or uint8, got float64"):
+    with pytest.raises(TypeError, match="x: expected float32, uint8 or int64, got float64"):
         data.Dataset(x.astype(float), y)
     with pytest.raises(ValueError, match=r"x, y: expected \(N, ...\) and \(N,\), got \(6, 2\) and \(5,\)"):
         data.Dataset(x, y[:5])
