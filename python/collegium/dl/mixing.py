@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from .. import _core
 from .._check import choice, integer
 from ..engine import Context
+from .dynamic import Dynamic
+from .graph import Topology
 from .population import Population
-from .topology import Topology
 from .weights import MixingMatrix
 
 Csr = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
@@ -50,54 +51,105 @@ def mix(X: Any, W: Any, rounds: int = 1, *, columns: ArrayLike | None = None, ou
     return _torch_module(X).from_numpy(y) if _is_torch(X) else y
 
 
+class Traffic(NamedTuple):
+    """Bytes each node sent and received, int64 (n,)."""
+
+    sent: NDArray[np.int64]
+    received: NDArray[np.int64]
+
+
+class _Step(NamedTuple):
+    """A round's matrix and the messages each node sends and receives in it, int64 (n,)."""
+
+    W: MixingMatrix
+    sent: NDArray[np.int64]
+    received: NDArray[np.int64]
+
+
 class Mixing:
     """Exchange: gossip averaging over a graph. The default exchange; with it, DPSGD is D-PSGD.
 
-    rounds: averaging steps an exchange; a mechanism protects the first one only.
-    weights: "metropolis", "uniform" (regular graphs) or a mixing matrix; used as given, rows must sum to 1.
+    rounds: averaging steps an exchange, all over the graph of its round; a mechanism protects the first one only.
+    weights: "metropolis", "uniform" (regular graphs), or a mixing matrix, or a `topology.Dynamic` with one a round, in
+      place of the graph's; used as given, rows must sum to 1.
+
+    The graph may change from round to round (`topology.Dynamic`): round t then takes the matrix of round t, and silent
+    rounds are still done in one pass, with the bits of single ones.
     """
 
     fuses = True
 
     def __init__(self, rounds: int = 1, weights: Any = "metropolis") -> None:
         self.rounds = integer(rounds, "rounds", 1)
-        if isinstance(weights, str):
-            choice(weights, "weights", ("metropolis", "uniform"))
         self.weights = weights
-        self._matrix = None if isinstance(weights, str) else MixingMatrix.from_any(weights)
-        if self._matrix is not None:
-            self._matrix.check(symmetric=False)
+        self._kind = "metropolis"
+        self._graph: Dynamic | MixingMatrix | None = None
+        self._steps: dict[int, _Step] = {}
+        if isinstance(weights, str):
+            self._kind = choice(weights, "weights", ("metropolis", "uniform"))
+        elif isinstance(weights, Dynamic):
+            self._graph = weights
+        else:
+            self._graph = MixingMatrix.from_any(weights)
+            self._graph.check(symmetric=False)
 
     def __repr__(self) -> str:
         return f"Mixing(rounds={self.rounds}, weights={self.weights!r})"
 
     def bind(self, ctx: Context) -> None:
         """Takes the graph of the run. Raises ValueError if the weights do not fit it."""
+        topology: Topology | Dynamic | None = ctx.topology
         if isinstance(self.weights, str):
-            if not isinstance(ctx.topology, Topology):
-                raise ValueError(f"topology: Mixing needs a graph, got {ctx.topology!r}")
-            self._matrix = ctx.topology.mixing(self.weights)
-        elif self._matrix is not None and ctx.topology is not None and self._matrix.n != ctx.topology.n:
-            raise ValueError(f"weights: expected a matrix for {ctx.topology.n} nodes, got {self._matrix.n}")
+            if isinstance(topology, Topology):
+                self._graph = topology.mixing(self.weights)
+            elif isinstance(topology, Dynamic):
+                self._graph = topology
+            else:
+                raise ValueError(f"topology: Mixing needs a graph, got {topology!r}")
+            self._steps = {}
+            for t in range(getattr(self._graph, "period", None) or 1):
+                self._step(t)
+        elif self._graph is not None and topology is not None and self._graph.n != topology.n:
+            raise ValueError(f"weights: expected a matrix for {topology.n} nodes, got {self._graph.n}")
 
-    @property
-    def matrix(self) -> MixingMatrix:
-        """The mixing matrix in use. Raises ValueError before the exchange knows its graph."""
-        if self._matrix is None:
+    def matrix(self, round: int = 0) -> MixingMatrix:
+        """The mixing matrix of a round. Raises ValueError before the exchange knows its graph."""
+        return self._step(integer(round, "round", 0)).W
+
+    def step(self, X: NDArray[np.float32], *, round: int, ctx: Context | None = None) -> Traffic:
+        """Mixes X (n, P) in place, `ctx.rounds` rounds at once; returns the bytes each node sent and received, 4 P a
+        message: what a node hears of itself is none."""
+        rounds = 1 if ctx is None else ctx.rounds
+        constant = isinstance(self._graph, MixingMatrix)
+        steps = [self._step(round + t) for t in range(1 if constant else rounds)]
+        table = [s.W for s in steps for _ in range(self.rounds * rounds // len(steps))]
+        size = 4 * X.shape[1] * len(table) // len(steps)
+        if ctx is not None and ctx.mechanism is not None and len(ctx.trained):
+            self._protected(X, table.pop(0), round, ctx)
+        if table:
+            mix(X, table[0] if constant else table, len(table), out=X)
+        sent, received = steps[0].sent, steps[0].received
+        for s in steps[1:]:
+            sent, received = sent + s.sent, received + s.received
+        return Traffic(sent * size, received * size)
+
+    def _step(self, round: int) -> _Step:
+        """Made once a matrix; of graphs that never repeat only the last is kept."""
+        graph = self._graph
+        if graph is None:
             raise ValueError("weights: Mixing has no graph yet: pass weights=G.mixing(...), or use it in a Simulation")
-        return self._matrix
-
-    def step(self, X: NDArray[np.float32], *, round: int, ctx: Context | None = None) -> int:
-        """Mixes X (n, P) in place, `ctx.rounds` rounds at once; returns bytes sent over all edges, 4 P a message."""
-        W = self.matrix
-        total = self.rounds * (1 if ctx is None else ctx.rounds)
-        if ctx is None or ctx.mechanism is None or not len(ctx.trained):
-            mix(X, W, total, out=X)
-        else:
-            self._protected(X, W, round, ctx)
-            if total > 1:
-                mix(X, W, total - 1, out=X)
-        return int(total * W.messages * X.shape[1] * 4)
+        period = 1 if isinstance(graph, MixingMatrix) else graph.period
+        at = round if period is None else round % period
+        if at not in self._steps:
+            W = graph if isinstance(graph, MixingMatrix) else graph.matrix(at, self._kind)
+            W.check(symmetric=False)
+            if period is None:
+                self._steps.clear()
+            heard = np.repeat(np.arange(W.n), np.diff(W.indptr))
+            carries = (heard != W.indices) & (W.weights != 0)
+            sent, received = (np.bincount(ends[carries], minlength=W.n) for ends in (W.indices, heard))
+            self._steps[at] = _Step(W, sent.astype(np.int64), received.astype(np.int64))
+        return self._steps[at]
 
     @staticmethod
     def _protected(X: NDArray[np.float32], W: MixingMatrix, round: int, ctx: Context) -> None:

@@ -1,169 +1,51 @@
-"""Communication graphs: undirected, without self loops, connected unless told otherwise."""
+"""Communication graphs: undirected, without self loops, connected unless told otherwise; and graphs that change from
+round to round."""
 
 from __future__ import annotations
 
 import math
 import operator
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from .._check import INT32_MAX, frozen, integer
-from . import _edgefile
+from .._check import INT32_MAX, integer, real
+from . import _draw, _edgefile
+from .dynamic import Cycle, Dynamic, FreshRegular, circulant
+from .graph import Topology, of_pairs, of_rows
 from .weights import MixingMatrix
 
 if TYPE_CHECKING:
     import networkx
 
 __all__ = [
+    "Dynamic",
     "Topology",
     "complete",
+    "erdos_renyi",
+    "exponential",
+    "fresh_regular",
     "from_edges",
     "from_file",
+    "from_matrices",
     "from_matrix",
     "from_networkx",
+    "one_peer_exponential",
     "regular",
     "ring",
+    "sequence",
+    "small_world",
     "star",
     "torus",
 ]
 
 _REDRAWS = 10_000  # of a random graph that came out in pieces; 2-regular ones on 10,000 nodes need about 55
-
-
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Topology:
-    """An undirected graph of n nodes as CSR over open neighbourhoods. Immutable; equal if the edges are.
-
-    indptr: int32 (n+1,).  indices: int32 (2m,), the neighbours of node i ascending in indices[indptr[i]:indptr[i+1]].
-    The arrays are kept as read-only copies. Raises TypeError (dtype), ValueError (a self loop, an entry without its
-    mirror image, ...) naming the bad entry. The functions of this module build one from friendlier input and refuse a
-    graph that is not connected; this constructor takes any.
-    """
-
-    n: int
-    indptr: npt.NDArray[np.int32]
-    indices: npt.NDArray[np.int32]
-    name: str = "graph"
-    _memo: dict[str, float] = field(default_factory=dict, init=False)
-    _sizes: tuple[int, ...] = field(default=(), init=False)
-
-    def __post_init__(self) -> None:
-        n = integer(self.n, "n", 1)
-        labels = _core.components(self.indptr, self.indices)
-        if len(labels) != n:
-            raise ValueError(f"indptr: expected shape ({n + 1},), got {self.indptr.shape}")
-        sizes = sorted(np.bincount(labels).tolist(), reverse=True)
-        object.__setattr__(self, "_sizes", tuple(sizes))
-        for name in ("indptr", "indices"):
-            object.__setattr__(self, name, frozen(getattr(self, name)))
-
-    def __repr__(self) -> str:
-        low, high = int(self.degrees.min()), int(self.degrees.max())
-        degree = f"degree {low}" if low == high else f"degrees {low} to {high}"
-        pieces = "" if self.is_connected else f", {len(self._sizes)} components"
-        return f"<Topology {self.name}: {self.n} nodes, {len(self.indices) // 2} edges, {degree}{pieces}>"
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Topology):
-            return NotImplemented
-        same = self.n == other.n and np.array_equal(self.indptr, other.indptr)
-        return same and np.array_equal(self.indices, other.indices)
-
-    def __hash__(self) -> int:
-        return hash((self.n, self.indptr.tobytes(), self.indices.tobytes()))
-
-    @property
-    def degrees(self) -> npt.NDArray[np.int32]:
-        """Number of neighbours of every node, int32 (n,)."""
-        return np.diff(self.indptr)
-
-    @property
-    def edges(self) -> npt.NDArray[np.int64]:
-        """Every edge once, int64 (m, 2), the smaller node first, in ascending order."""
-        rows = np.repeat(np.arange(self.n, dtype=np.int64), self.degrees)
-        once = rows < self.indices
-        return np.stack([rows[once], self.indices[once].astype(np.int64)], axis=1)
-
-    def neighbors(self, i: int) -> npt.NDArray[np.int32]:
-        """The neighbours of node i, ascending, without i: a read-only view."""
-        node = integer(i, "i", 0, self.n - 1)
-        return self.indices[self.indptr[node] : self.indptr[node + 1]]
-
-    @property
-    def is_connected(self) -> bool:
-        """Is there a path between any two nodes?"""
-        return len(self._sizes) == 1
-
-    @property
-    def component_sizes(self) -> tuple[int, ...]:
-        """Number of nodes of every connected component, largest first."""
-        return self._sizes
-
-    def mixing(self, kind: str = "metropolis") -> MixingMatrix:
-        """A symmetric, doubly stochastic mixing matrix on this graph.
-
-        "metropolis": w_ij = 1 / (1 + max(degree_i, degree_j)), w_ii = 1 - sum_j w_ij (Metropolis-Hastings; right on any
-        graph).  "uniform": 1 / (degree + 1) everywhere; the same matrix on a regular graph, ValueError on any other.
-        """
-        if kind not in ("metropolis", "uniform"):
-            raise ValueError(f'kind: expected "metropolis" or "uniform", got {kind!r}')
-        low, high = int(self.degrees.min()), int(self.degrees.max())
-        if kind == "uniform" and low != high:
-            raise ValueError(
-                f'kind: "uniform" needs equal degrees, got {low} to {high}: with 1 / (degree + 1) the mean of the '
-                'models would drift; use "metropolis"'
-            )
-        return MixingMatrix(self.n, *_core.metropolis_weights(self.indptr, self.indices))
-
-    @property
-    def lambda2(self) -> float:
-        """Second largest modulus of the eigenvalues of the Metropolis matrix; 1 if not connected. Computed once."""
-        if "lambda2" not in self._memo:
-            self._memo["lambda2"] = self.mixing().lambda2 if self.is_connected else 1.0
-        return self._memo["lambda2"]
-
-    def suggested_sync_rounds(self, target: float = 0.01) -> int:
-        """Mixing rounds after which the disagreement between nodes is at most `target` of what it was.
-
-        ceil(ln(target) / ln(lambda2)), at least 1 (SkipTrain, section 3: 17 on a 6-regular graph of 256 nodes, lambda2
-        0.762). target: in (0, 1). ValueError for a graph that is not connected: no number of rounds would do.
-        """
-        if isinstance(target, bool) or not isinstance(target, (int, float, np.integer, np.floating)):
-            raise TypeError(f"target: expected a number, got {target!r}")
-        if not 0.0 < target < 1.0:
-            raise ValueError(f"target: expected a number between 0 and 1, got {target!r}")
-        if not self.is_connected:
-            raise ValueError(f"{_in_pieces(self.n, self._sizes)}: no number of rounds makes the nodes agree")
-        if self.lambda2 >= 1.0:
-            raise ValueError(f"lambda2 of {self!r} cannot be told from 1 in float32: it mixes too slowly to say")
-        if self.lambda2 == 0.0:
-            return 1
-        return max(1, math.ceil(math.log(target) / math.log(self.lambda2)))
-
-    def to_networkx(self) -> networkx.Graph:
-        """The graph as networkx.Graph on the nodes 0 ... n-1. Needs networkx."""
-        try:
-            import networkx
-        except ImportError as error:
-            raise ImportError("Topology.to_networkx needs networkx: pip install networkx") from error
-        g = networkx.Graph(name=self.name)
-        g.add_nodes_from(range(self.n))
-        g.add_edges_from(self.edges.tolist())
-        return g
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the graph as text: n, then a line with the neighbours of every node ("adjacency" form of `from_file`,
-        which decentralizepy reads too)."""
-        lines = [str(self.n)]
-        lines += [" ".join(map(str, self.neighbors(i).tolist())) for i in range(self.n)]
-        Path(path).write_text("\n".join(lines) + "\n", encoding="ascii")
+_HOPELESS = 7.0  # nodes left alone on average: e^-7 of the draws have none, and finding one takes a thousand
 
 
 def ring(n: int) -> Topology:
@@ -188,14 +70,14 @@ def torus(rows: int, cols: int) -> Topology:
 def complete(n: int) -> Topology:
     """Every node linked to every other. n >= 1."""
     n = integer(n, "n", 1, 46_340)  # n * n indices, the diagonal included, must fit int32
-    return _of_rows(_core.regular_graph(n, n - 1, 0, 0), f"complete({n})")
+    return of_rows(_core.regular_graph(n, n - 1, 0, 0), f"complete({n})")
 
 
 def star(n: int) -> Topology:
     """Node 0 linked to all others, which know only it. n >= 1."""
     n = integer(n, "n", 1, INT32_MAX)
     leaves = np.arange(1, n, dtype=np.int64)
-    return _of_pairs(n, np.stack([np.zeros_like(leaves), leaves], axis=1), f"star({n})", False)
+    return of_pairs(n, np.stack([np.zeros_like(leaves), leaves], axis=1), f"star({n})", False)
 
 
 def regular(n: int, degree: int, seed: int = 0, *, allow_disconnected: bool = False) -> Topology:
@@ -205,13 +87,7 @@ def regular(n: int, degree: int, seed: int = 0, *, allow_disconnected: bool = Fa
     Degree 1 only gives separate pairs: ValueError for n > 2; degree 0 for n > 1. allow_disconnected=True takes the
     first draw as it comes. seed: 0 to 2**64 - 1. Uniform for degree <= 3, nearly so above (Steger and Wormald, 1999).
     """
-    n = integer(n, "n", 1, INT32_MAX)
-    degree = integer(degree, "degree", 0)
-    seed = integer(seed, "seed", 0, 2**64 - 1)
-    if degree >= n:
-        raise ValueError(f"degree: expected less than n = {n}, got {degree}")
-    if n * degree % 2:
-        raise ValueError(f"degree: expected an even n * degree (twice the edges), got {n} * {degree}")
+    n, degree, seed = _regular_arguments(n, degree, seed)
     name = f"regular({n}, {degree}, seed={seed})"
     if not allow_disconnected and degree < 2 and n > degree + 1:
         pieces = f"{n // 2} separate pairs" if degree == 1 else f"{n} separate nodes"
@@ -219,11 +95,140 @@ def regular(n: int, degree: int, seed: int = 0, *, allow_disconnected: bool = Fa
             f"degree: {degree} gives {pieces}; a connected graph of {n} nodes needs at least 2 "
             "(allow_disconnected=True takes it as it is)"
         )
-    for draw in range(_REDRAWS):
-        topology = _of_rows(_core.regular_graph(n, degree, seed, draw), name)
-        if topology.is_connected or allow_disconnected:
-            return topology
-    raise ValueError(f"degree: none of {_REDRAWS} graphs of n = {n}, degree = {degree} was connected; use ring(n)")
+    return _redrawn(
+        lambda draw: of_rows(_core.regular_graph(n, degree, seed, draw), name),
+        f"degree: none of {_REDRAWS} graphs of n = {n}, degree = {degree} was connected; use ring(n)",
+        allow_disconnected,
+    )
+
+
+def erdos_renyi(n: int, p: float, seed: int = 0, *, allow_disconnected: bool = False) -> Topology:
+    """A random graph in which every pair of nodes is linked with probability p, each by a coin of its own: the same one
+    for the same n, p and seed.
+
+    p: in [0, 1], taken to 2^-32. Drawn again until connected. Where so many nodes would stay alone (n (1-p)^(n-1), 7 or
+    more on average) that this is hopeless: ValueError; a p of (ln n + 1) / n is enough. allow_disconnected=True takes
+    the first draw as it comes. seed: 0 to 2**64 - 1. O(n^2).  Source: Gilbert, "Random graphs", 1959 (G(n, p)).
+    """
+    n = integer(n, "n", 1, INT32_MAX)
+    p = real(p, "p", 0.0, 1.0)
+    seed = _seed(seed)
+    alone = n * (1.0 - p) ** (n - 1) if n > 1 else 0.0
+    if not allow_disconnected and (alone >= _HOPELESS or (p == 0.0 and n > 1)):
+        raise ValueError(
+            f"p: {p:g} leaves about {alone:.0f} of {n} nodes without neighbours; a connected graph needs about "
+            f"{min(1.0, (math.log(n) + 1.0) / n):.2g} (allow_disconnected=True takes it as it is)"
+        )
+    name = f"erdos_renyi({n}, {p:g}, seed={seed})"
+    return _redrawn(
+        lambda draw: of_pairs(n, _draw.coin_pairs(n, p, seed, draw), name, True),
+        f"p: none of {_REDRAWS} graphs of n = {n}, p = {p:g} was connected; take a larger p",
+        allow_disconnected,
+    )
+
+
+def small_world(n: int, degree: int, rewire: float, seed: int = 0, *, allow_disconnected: bool = False) -> Topology:
+    """A ring in which every node knows its `degree` nearest, with shortcuts: one end of each edge moves to a random node
+    with probability `rewire`. The same graph for the same n, degree, rewire and seed.
+
+    degree: even, 2 to n - 1; the mean degree, each node keeps at least half of it.  rewire: in [0, 1]; 0 is the ring
+    lattice. Drawn again until connected; allow_disconnected=True takes the first draw as it comes.
+    Source: Watts and Strogatz, "Collective dynamics of 'small-world' networks", Nature 393, 1998.
+    """
+    n = integer(n, "n", 3, INT32_MAX)
+    degree = integer(degree, "degree", 2, n - 1)
+    if degree % 2:
+        raise ValueError(f"degree: expected an even number (half of the neighbours on either side), got {degree}")
+    if n * degree > INT32_MAX:
+        raise ValueError(f"degree: expected n * degree below 2**31, got {n} * {degree}")
+    rewire = real(rewire, "rewire", 0.0, 1.0)
+    seed = _seed(seed)
+    name = f"small_world({n}, {degree}, {rewire:g}, seed={seed})"
+    return _redrawn(
+        lambda draw: of_pairs(n, _draw.rewired_pairs(n, degree, rewire, seed, draw), name, True),
+        f"degree: none of {_REDRAWS} graphs of n = {n}, degree = {degree} was connected; take a larger degree",
+        allow_disconnected,
+    )
+
+
+@overload
+def exponential(n: int, *, directed: Literal[False] = ...) -> Topology: ...
+@overload
+def exponential(n: int, *, directed: Literal[True]) -> Dynamic: ...
+def exponential(n: int, *, directed: bool = False) -> Topology | Dynamic:
+    """Every node i linked to i + 1, i + 2, i + 4, ... and i - 1, i - 2, i - 4, ... (modulo n): about 2 log2 n
+    neighbours, and a disagreement that shrinks almost as if everybody heard everybody.
+
+    directed=True: node i hears i - 1, i - 2, i - 4, ... only, ceil(log2 n) of them, and itself, each with weight
+    1 / (1 + ceil(log2 n)). That is doubly stochastic but not symmetric, so it comes as a Dynamic of period 1.
+    Source: Ying et al., "Exponential graph is provably efficient for decentralized deep training",
+    NeurIPS 2021.
+    """
+    n = integer(n, "n", 1, INT32_MAX)
+    hops = _powers(n)
+    if directed:
+        return Cycle([circulant(n, hops)], f"exponential({n}, directed=True)", False)
+    i = np.arange(n, dtype=np.int64)
+    pairs = [np.stack([i, (i + hop) % n], axis=1) for hop in hops]
+    return _of_candidates(n, np.concatenate(pairs) if pairs else np.empty((0, 2), np.int64), f"exponential({n})")
+
+
+def one_peer_exponential(n: int) -> Dynamic:
+    """In round t every node i takes the mean of its own model and that of node i - 2^(t mod ceil(log2 n)), modulo n.
+
+    One message a node and round. If n is a power of two, log2 n rounds make all models equal, exactly but for rounding;
+    any other n only approaches that.
+    Source: Ying et al., NeurIPS 2021 (see `exponential`); Assran et al., "Stochastic gradient push for
+    distributed deep learning", ICML 2019.
+
+    >>> one_peer_exponential(8).contraction(3)
+    0.0
+    """
+    n = integer(n, "n", 1, INT32_MAX)
+    rounds = [circulant(n, [hop]) for hop in _powers(n)] or [circulant(n, [])]
+    return Cycle(rounds, f"one_peer_exponential({n})", False)
+
+
+def sequence(graphs: Iterable[Topology], *, allow_disconnected: bool = False) -> Dynamic:
+    """The given graphs on the same nodes, one a round, over and over.
+
+    A single one may be in pieces; that all of them together are is refused unless allow_disconnected=True.
+    """
+    given = list(graphs)
+    for k, graph in enumerate(given):
+        if not isinstance(graph, Topology):
+            raise TypeError(f"graphs[{k}]: expected a Topology, got {type(graph).__name__}")
+    return Cycle(_alike(given, "graphs"), f"sequence({len(given)} graphs)", allow_disconnected)
+
+
+def from_matrices(matrices: Iterable[Any], *, allow_disconnected: bool = False) -> Dynamic:
+    """The given mixing matrices, one a round, over and over: whatever `MixingMatrix.from_any` takes.
+
+    Rows must sum to 1 (ValueError names the matrix and its worst row). They need not be symmetric; the mean of the
+    models stays what it is only if columns sum to 1 too. That some model never reaches some node is refused unless
+    allow_disconnected=True.
+    """
+    given = []
+    for k, matrix in enumerate(matrices):
+        try:
+            W = MixingMatrix.from_any(matrix)
+            W.check(symmetric=False)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"matrices[{k}]: {error}") from None
+        given.append(W)
+    return Cycle(_alike(given, "matrices"), f"from_matrices({len(given)} matrices)", allow_disconnected)
+
+
+def fresh_regular(n: int, degree: int, seed: int = 0) -> Dynamic:
+    """A new random graph every round in which every node has `degree` neighbours, addressed by (seed, round).
+
+    From degree 3 on every round's graph is connected (redrawn if need be). Degree 1 (random pairs) and 2 (random rings)
+    are taken as they come: single rounds are in pieces, a few together are not. n * degree must be even, degree < n.
+    """
+    n, degree, seed = _regular_arguments(n, degree, seed)
+    if degree == 0 and n > 1:
+        raise ValueError(f"degree: 0 gives {n} separate nodes in every round; expected at least 1")
+    return FreshRegular(n, degree, seed)
 
 
 def from_edges(
@@ -256,7 +261,7 @@ def from_edges(
     if again is not None:
         k, first = again
         raise ValueError(f"edges[{k}]: {tuple(pairs[k].tolist())} is already there as edges[{first}]")
-    return _of_pairs(n, pairs, "edges", allow_disconnected)
+    return of_pairs(n, pairs, "edges", allow_disconnected)
 
 
 def from_file(
@@ -277,7 +282,7 @@ def from_file(
     list the node back; for a graph that is not connected unless allow_disconnected=True. OSError as open() raises it.
     """
     n, pairs = _edgefile.read(Path(path), form)
-    return _of_pairs(n, pairs, Path(path).name, allow_disconnected)
+    return of_pairs(n, pairs, Path(path).name, allow_disconnected)
 
 
 def from_networkx(g: networkx.Graph, *, allow_disconnected: bool = False) -> Topology:
@@ -298,7 +303,7 @@ def from_networkx(g: networkx.Graph, *, allow_disconnected: bool = False) -> Top
     loops = pairs[:, 0] == pairs[:, 1]
     if loops.any():
         raise ValueError(f"g: expected no self loops, got one at node {nodes[int(pairs[loops][0, 0])]!r}")
-    return _of_pairs(len(nodes), pairs, str(g.name) or "networkx", allow_disconnected)
+    return of_pairs(len(nodes), pairs, str(g.name) or "networkx", allow_disconnected)
 
 
 def from_matrix(a: Any, *, allow_disconnected: bool = False) -> Topology:
@@ -335,7 +340,7 @@ def from_matrix(a: Any, *, allow_disconnected: bool = False) -> Topology:
         i, j = int(rows[k]), int(columns[k])
         raise ValueError(f"a: expected a symmetric matrix, got {values[k]} at [{i}, {j}] and 0 at [{j}, {i}]")
     upper = rows < columns
-    return _of_pairs(n, np.stack([rows[upper], columns[upper]], axis=1).astype(np.int64), "matrix", allow_disconnected)
+    return of_pairs(n, np.stack([rows[upper], columns[upper]], axis=1).astype(np.int64), "matrix", allow_disconnected)
 
 
 def _pairs_from(edges: object) -> npt.NDArray[np.int64]:
@@ -365,52 +370,44 @@ def _pairs_from(edges: object) -> npt.NDArray[np.int64]:
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
-def _in_pieces(n: int, sizes: Sequence[int]) -> str:
-    """What is wrong with a disconnected graph: its component sizes, those above 1 in `sizes` (as many as fit)."""
-    large = [s for s in sizes if s > 1]
-    alone = n - sum(large)
-    parts = []
-    if large:
-        more = f", ... ({len(large)} of them)" if len(large) > 8 else ""
-        parts.append(f"components of {', '.join(map(str, large[:8]))}{more} nodes")
-    if alone:
-        parts.append(f"{alone} node{'s' if alone > 1 else ''} without neighbours")
-    return f"topology: expected a connected graph, got {' and '.join(parts)}"
-
-
-def _csr(n: int, pairs: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    both = np.concatenate([pairs, pairs[:, ::-1]])
-    both = both[np.lexsort((both[:, 1], both[:, 0]))]
-    indptr = np.zeros(n + 1, np.int32)
-    np.cumsum(np.bincount(both[:, 0], minlength=n), out=indptr[1:])
-    return indptr, both[:, 1].astype(np.int32)
-
-
-def _of_pairs(n: int, pairs: npt.NDArray[np.int64], name: str, allow_disconnected: bool) -> Topology:
-    """From edges that are valid and different. Refuses a graph in pieces before it makes arrays of n elements: n may
-    come from one absurd id."""
-    if 2 * len(pairs) > INT32_MAX:
-        raise ValueError(f"edges: expected fewer than 2**30, got {len(pairs)}")
-    if not allow_disconnected and n - 1 > len(pairs):
-        used, compact = np.unique(pairs, return_inverse=True)
-        labels = _core.components(*_csr(len(used), compact.reshape(-1, 2).astype(np.int64)))
-        raise ValueError(_refusal(n, sorted(np.bincount(labels).tolist(), reverse=True)))
-    topology = Topology(n, *_csr(n, pairs), name)
-    if not (allow_disconnected or topology.is_connected):
-        raise ValueError(_refusal(n, topology.component_sizes))
-    return topology
-
-
-def _refusal(n: int, sizes: Sequence[int]) -> str:
-    return f"{_in_pieces(n, sizes)} (allow_disconnected=True takes it as it is)"
-
-
 def _of_candidates(n: int, pairs: npt.NDArray[np.int64], name: str) -> Topology:
     """From edges of a wrapped lattice: in small ones neighbours coincide, with each other or with the node."""
     pairs = np.unique(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1), axis=0)
-    return _of_pairs(n, pairs, name, False)
+    return of_pairs(n, pairs, name, False)
 
 
-def _of_rows(nbr: npt.NDArray[np.int32], name: str) -> Topology:
-    n, degree = nbr.shape
-    return Topology(n, np.arange(n + 1, dtype=np.int32) * np.int32(degree), nbr.ravel(), name)
+def _seed(seed: int) -> int:
+    return integer(seed, "seed", 0, 2**64 - 1)
+
+
+def _regular_arguments(n: int, degree: int, seed: int) -> tuple[int, int, int]:
+    n = integer(n, "n", 1, INT32_MAX)
+    degree = integer(degree, "degree", 0)
+    if degree >= n:
+        raise ValueError(f"degree: expected less than n = {n}, got {degree}")
+    if n * degree % 2:
+        raise ValueError(f"degree: expected an even n * degree (twice the edges), got {n} * {degree}")
+    return n, degree, _seed(seed)
+
+
+def _redrawn(draw: Callable[[int], Topology], hopeless: str, allow_disconnected: bool) -> Topology:
+    """The first draw that is connected, or simply the first."""
+    for number in range(_REDRAWS):
+        topology = draw(number)
+        if topology.is_connected or allow_disconnected:
+            return topology
+    raise ValueError(hopeless)
+
+
+def _powers(n: int) -> list[int]:
+    """1, 2, 4, ... below n: ceil(log2 n) of them."""
+    return [1 << k for k in range((n - 1).bit_length())]
+
+
+def _alike(given: list[Any], name: str) -> list[Any]:
+    if not given:
+        raise ValueError(f"{name}: expected at least one, got none")
+    for k, one in enumerate(given):
+        if one.n != given[0].n:
+            raise ValueError(f"{name}[{k}]: expected {given[0].n} nodes as in {name}[0], got {one.n}")
+    return given
