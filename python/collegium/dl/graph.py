@@ -18,6 +18,7 @@ from .weights import MixingMatrix
 
 if TYPE_CHECKING:
     import networkx
+    from matplotlib.figure import Figure
 
 __all__ = ["Topology"]
 
