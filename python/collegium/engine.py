@@ -20,6 +20,7 @@ from . import _core
 from .errors import Diverged
 
 if TYPE_CHECKING:
+    from .dl.dynamic import Dynamic
     from .dl.population import Population
     from .dl.topology import Topology
 
@@ -132,7 +133,7 @@ class Context:
     """What learners and exchanges may know of the run. The executor keeps it up to date."""
 
     seed: int = 0
-    topology: Topology | None = None
+    topology: Topology | Dynamic | None = None
     mechanism: Mechanism | None = None
     round: int = 0
     rounds: int = 1

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from .dl.graph import Topology
     from .dl.sweeps import Sweep
 
 
@@ -97,3 +98,30 @@ def _consensus(ax: Axes, runs: Sequence[History]) -> None:
 def _label(ax: Axes, x: str, y: str) -> Any:
     ax.set(xlabel=x, ylabel=y)
     ax.grid(True, alpha=0.3)
+
+
+def topology(graph: Topology) -> Figure:
+    """The nodes and edges of a graph, its lambda2 in the title; node numbers up to 40 nodes.
+
+    A circle for ring-like graphs (ring, exponential, complete, most small worlds), springs for others.
+    The same graph gives the same picture. Made for up to about a thousand nodes.
+    """
+    from .dl._layout import positions
+
+    figure, (ax,) = _figure(1)
+    from matplotlib.collections import LineCollection
+
+    at = positions(graph)
+    ax.add_collection(
+        LineCollection(list(at[graph.edges]), colors="0.6", linewidths=np.clip(40 / graph.n, 0.2, 1.0), zorder=1)
+    )
+    small = graph.n <= 40
+    ax.scatter(at[:, 0], at[:, 1], s=180 if small else max(4, 4000 / graph.n), c="C0", zorder=2)
+    if small:
+        for i, (x, y) in enumerate(at.tolist()):
+            ax.text(x, y, str(i), color="white", ha="center", va="center", fontsize=8, zorder=3)
+    ax.set(xlim=(-1.15, 1.15), ylim=(-1.15, 1.15), aspect="equal")
+    ax.set_axis_off()
+    pieces = "" if graph.is_connected else f", {len(graph.component_sizes)} components"
+    ax.set_title(f"{graph.name}\n$\\lambda_2$ = {graph.lambda2:.3g}{pieces}", fontsize=10)
+    return figure

@@ -44,8 +44,8 @@ def report(runs: Sequence[History], path: str | os.PathLike[str], title: str | N
         body.append(f"<details><summary>all rows of {html.escape(run.name)}</summary>{table}</details>")
     body.append(
         f"<p><small>collegium {__version__}. accuracy: mean over the nodes' own models; mean_model_accuracy: of the "
-        "average of all models. Energy comes from the energy model the run was given; unless that was a meter, it is not "
-        "measured.</small></p>"
+        "average of all models. Energy comes from the energy model the run was given; unless that was a meter, it is "
+        "not measured.</small></p>"
     )
     page = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'

@@ -18,6 +18,7 @@ from .weights import MixingMatrix
 
 if TYPE_CHECKING:
     import networkx
+    from matplotlib.figure import Figure
 
 __all__ = ["Topology"]
 
@@ -131,6 +132,12 @@ class Topology:
         if self.lambda2 == 0.0:
             return 1
         return max(1, math.ceil(math.log(target) / math.log(self.lambda2)))
+
+    def plot(self) -> Figure:
+        """The graph as a matplotlib figure: `collegium.plot.topology`."""
+        from .. import plot
+
+        return plot.topology(self)
 
     def to_networkx(self) -> networkx.Graph:
         """The graph as networkx.Graph on the nodes 0 ... n-1. Needs networkx."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from .. import _core
 from .._check import choice, integer, real
@@ -65,8 +65,8 @@ class Resets:
 class NativeLearner:
     """Local SGD on an MLP or softmax regression, cross-entropy loss, in C.
 
-    model: the model every node trains.  parts: who holds which samples (Parts); x float32, or uint8 scaled to 0 ... 1.
-    test: (x, y) to evaluate on; default the data set's own test set.
+    model: the model every node trains.  parts: who holds which samples (Parts); x float32, or uint8 scaled to 0 ... 1;
+      evaluated on the data set's test samples.
     batch_size, lr, momentum, weight_decay, nesterov: as torch.optim.SGD; momentum buffers are the learner's own. lr may
       be a function of the round (from 0).
     reset_optimizer: when momentum is forgotten: "never", "every_round" or "after_sync" (before the first training after
@@ -83,7 +83,6 @@ class NativeLearner:
         model: MLP,
         parts: Parts,
         *,
-        test: tuple[ArrayLike, ArrayLike] | None = None,
         batch_size: int = 32,
         lr: Rate = 0.1,
         momentum: float = 0.0,
@@ -105,10 +104,9 @@ class NativeLearner:
             raise ValueError("nesterov: needs momentum above 0")
         self.gradient_hook = gradient_hook
         self._x, self._y = self._samples(parts.dataset.x, parts.dataset.y, "data")
-        x_test, y_test = (parts.dataset.x_test, parts.dataset.y_test) if test is None else test
-        if x_test is None or y_test is None:
+        if parts.dataset.x_test is None:
             raise ValueError("test: the data set has no test set; pass test=(x, y)")
-        self._x_test, self._y_test = self._samples(x_test, y_test, "test")
+        self._x_test, self._y_test = self._samples(parts.dataset.x_test, parts.dataset.y_test, "test")
         self.test_size = len(self._y_test)
         self._subset: tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]] | None = None
         self._resets = Resets(reset_optimizer, len(parts))
@@ -186,7 +184,8 @@ class NativeLearner:
     def fingerprint(self) -> dict[str, Any]:
         """What must be the same for a run to go on."""
         return {
-            "model": repr(self.model), "data": self._parts_digest, "batch_size": self.batch_size, "lr": describe(self.lr),
+            "model": repr(self.model), "data": self._parts_digest,
+            "batch_size": self.batch_size, "lr": describe(self.lr),
             "momentum": self.momentum, "weight_decay": self.weight_decay, "nesterov": self.nesterov,
             "reset_optimizer": self._resets.mode, "gradient_hook": describe(self.gradient_hook),
         }  # fmt: skip

@@ -18,8 +18,10 @@ def learner_for(model: Any, data: Any, n: int, test: Any, options: Mapping[str, 
     parts = as_parts(data)
     if len(parts) != n:
         raise ValueError(f"data: expected one part a node ({n}), got {len(parts)}")
+    if test is not None:
+        parts = Parts(parts.dataset.with_test(test), parts.indices)
     if isinstance(model, MLP):
-        return NativeLearner(model, parts, test=test, **options)
+        return NativeLearner(model, parts, **options)
     if not callable(model):
         raise TypeError(
             f"model: expected a built-in model, a torch module or a function that makes one, got {type(model).__name__}"
@@ -28,7 +30,7 @@ def learner_for(model: Any, data: Any, n: int, test: Any, options: Mapping[str, 
         from .torch_learner import TorchLearner
     except ImportError as e:
         raise ImportError(f"model: a torch model needs PyTorch: pip install 'collegium[torch]' ({e})") from e
-    return TorchLearner(model, parts, test=test, **options)
+    return TorchLearner(model, parts, **options)
 
 
 def with_validation(data: Any, test: Any, validation: Any) -> tuple[Any, Any]:

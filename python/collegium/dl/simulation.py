@@ -32,6 +32,7 @@ from ._describe import describe
 from ._interrupt import Interrupt
 from .accounting import FleetEnergy, Measured, energy_model
 from .checkpoint import RunFolder, differences
+from .dynamic import Dynamic
 from .energy import DeviceFleet
 from .evaluation import EvalFn, Evaluation
 from .making import learner_for, with_validation
@@ -80,8 +81,8 @@ class Simulation:
       torch.nn.Module, or a module, trained by torch (`dl.TorchLearner`).
     data: the parts of a data set, `dataset.partition(n, ...)`, or one (x, y) or torch Dataset a node.
     test: (x, y) or a torch Dataset to evaluate on, where `data` does not bring a test set.
-    validation: share of the test set that becomes the validation set (columns val_...), or samples of its own: (x, y),
-      a torch Dataset, or the second half of `data.holdout`.
+    validation: share of the test set that becomes the validation set (columns val_...), or samples of its own: (x,
+      y), a torch Dataset, or the second half of `data.holdout`.
     local_steps: steps of local SGD a training round.  Any further keyword goes to the learner: batch_size, lr, momentum,
       weight_decay, nesterov, reset_optimizer, gradient_hook (NativeLearner); optimizer, scheduler, loss, transform,
       buffers (TorchLearner).
@@ -105,7 +106,7 @@ class Simulation:
 
     def __init__(
         self,
-        topology: Topology,
+        topology: Topology | Dynamic,
         *,
         schedule: Schedule | None = None,
         mechanism: Mechanism | None = None,
@@ -121,8 +122,8 @@ class Simulation:
         seed: int = 0,
         **options: Any,
     ) -> None:
-        if not isinstance(topology, Topology):
-            raise TypeError(f"topology: expected a Topology, got {type(topology).__name__}")
+        if not isinstance(topology, Topology | Dynamic):
+            raise TypeError(f"topology: expected a Topology or a Dynamic, got {type(topology).__name__}")
         self.topology = topology
         n = topology.n
         self.schedule: Schedule = DPSGD() if schedule is None else schedule
@@ -207,8 +208,8 @@ class Simulation:
         progress: show a tqdm bar; None: only on a terminal.
 
         Ctrl-C ends the run after the round at hand, with the history and a checkpoint complete, and raises
-        KeyboardInterrupt; a second Ctrl-C does not wait. Raises ValueError if the schedule's plan for this total differs
-        in rounds already done; `Diverged` if a model does not stay finite: with a checkpoint, history and models are
+        KeyboardInterrupt; a second Ctrl-C does not wait. Raises ValueError if the schedule's plan for this total
+        differs in rounds already done; `Diverged` if a model does not stay finite: with a checkpoint, history and models are
         then those of the last good round.
         """
         rounds = integer(rounds, "rounds", 1)
@@ -237,7 +238,8 @@ class Simulation:
 
         def evaluate(record: Evaluate) -> bool:
             self.history.append(*self._evaluation.measure(self, record, samples, eval_fn))
-            return any([c(self) is True for c in callbacks])
+            answers = [c(self) for c in callbacks]  # every one is asked
+            return any(answer is True for answer in answers)
 
         def records() -> Any:
             fuse = getattr(self.exchange, "fuses", False) and not log_consensus

@@ -128,8 +128,8 @@ def erdos_renyi(n: int, p: float, seed: int = 0, *, allow_disconnected: bool = F
 
 
 def small_world(n: int, degree: int, rewire: float, seed: int = 0, *, allow_disconnected: bool = False) -> Topology:
-    """A ring in which every node knows its `degree` nearest, with shortcuts: one end of each edge moves to a random node
-    with probability `rewire`. The same graph for the same n, degree, rewire and seed.
+    """A ring in which every node knows its `degree` nearest, with shortcuts: one end of each edge moves to a random
+    node with probability `rewire`. The same graph for the same n, degree, rewire and seed.
 
     degree: even, 2 to n - 1; the mean degree, each node keeps at least half of it.  rewire: in [0, 1]; 0 is the ring
     lattice. Drawn again until connected; allow_disconnected=True takes the first draw as it comes.

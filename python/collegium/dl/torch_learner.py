@@ -33,8 +33,7 @@ class TorchLearner:
 
     model: a function returning an nn.Module of float32 parameters, called under a seeded generator; or a module, whose
       weights every node then starts from.
-    parts: who holds which samples (Parts of arrays or of a torch Dataset).  test: (x, y) or a torch Dataset to evaluate
-      on; default the data set's own.
+    parts: who holds which samples (Parts of arrays or of a torch Dataset); evaluated on the data set's test samples.
     batch_size: of training.  optimizer: function of the parameters, `lambda p: torch.optim.Adam(p, 1e-3)`, one
       optimizer a node; default SGD with lr (a number, or a function of the round), momentum, weight_decay, nesterov.
     scheduler: function of an optimizer returning an LRScheduler, stepped once after each of its node's training rounds.
@@ -57,7 +56,6 @@ class TorchLearner:
         model: Callable[[], nn.Module] | nn.Module,
         parts: Parts,
         *,
-        test: Any = None,
         batch_size: int = 32,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
         lr: Rate = 0.1,
@@ -97,8 +95,9 @@ class TorchLearner:
         self._transform, self._test_transform = transform or scaled, test_transform or transform or scaled
         self.gradient_hook = gradient_hook
         self._resets = Resets(reset_optimizer, self.n)
-        self._test = _test_source(parts, test)
-        self.test_size: int = self._test[0]
+        self.test_size = parts.dataset.test_size
+        if not self.test_size:
+            raise ValueError("test: the data set has no test set; pass test=(x, y)")
         self.steps_done = np.zeros(self.n, np.int64)
         self._optimizers: dict[int, tuple[Optimizer, Any]] = {}
         self._seed = 0
@@ -334,8 +333,7 @@ class TorchLearner:
         buffers, and node 0's integer ones.
         """
         assert self._population is not None
-        size, fetch = self._test
-        order = np.arange(size) if samples is None else samples
+        order = np.arange(self.test_size) if samples is None else samples
         own = X.shape == self._population.X.shape and np.may_share_memory(X, self._population.X)
         rows = self._bound_rows() if own else torch.from_numpy(np.ascontiguousarray(X))
         local = self._local if own else [self._mean_buffers()] * len(X)
@@ -344,7 +342,7 @@ class TorchLearner:
         self._worker.eval()
         with torch.inference_mode():
             for start in range(0, len(order), self.eval_batch_size):
-                x, y = fetch(order[start : start + self.eval_batch_size])
+                x, y = self.parts.dataset.fetch_test(order[start : start + self.eval_batch_size])
                 x, y = self._test_transform(_tensors(x)), torch.as_tensor(y)
                 for i in range(len(X)):
                     self._point(self._worker, rows[i], local[i])
@@ -486,29 +484,3 @@ def _logits(output: Any) -> Tensor:
 
 def _classifies(logits: Tensor, y: Tensor) -> bool:
     return logits.ndim == 2 and y.ndim == 1 and not y.is_floating_point()
-
-
-def _test_source(parts: Parts, test: Any) -> tuple[int, Callable[[NDArray[np.int64]], tuple[Any, Any]]]:
-    """Number of test samples, and how to get some of them."""
-    if test is None:
-        dataset = parts.dataset
-        if not dataset.test_size:
-            raise ValueError("test: the data set has no test set; pass test=(x, y)")
-        return dataset.test_size, dataset.fetch_test
-    if isinstance(test, tuple):
-        x, y = (np.asarray(a) for a in test)
-        if len(x) != len(y) or not len(x):
-            raise ValueError(f"test: expected (x, y) of one length, got {len(x)} and {len(y)}")
-        return len(x), lambda samples: (x[samples], y[samples])
-    if not (hasattr(test, "__getitem__") and hasattr(test, "__len__")):
-        raise TypeError(f"test: expected (x, y) or a torch Dataset, got {type(test).__name__}")
-    collate = torch.utils.data.default_collate
-
-    def fetch(samples: NDArray[np.int64]) -> tuple[Any, Any]:
-        x, y = collate([test[int(k)] for k in samples])
-        return x, y
-
-    return len(test), fetch
-
-
-__all__ = ["TorchLearner", "scaled"]
