@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from .data import Parts
+
 
 def history(run: History) -> Figure:
     """Accuracy (mean, spread over nodes, the mean model's), consensus distance and energy of one run over rounds."""
@@ -80,3 +82,27 @@ def _consensus(ax: Axes, runs: Sequence[History]) -> None:
 def _label(ax: Axes, x: str, y: str) -> Any:
     ax.set(xlabel=x, ylabel=y)
     ax.grid(True, alpha=0.3)
+
+
+def partition(parts: Parts) -> Figure:
+    """Who holds what: a bubble a node and class, its area the number of samples; above it the samples of each node.
+
+    parts: `collegium.data.Parts` with integer labels. Raises TypeError for other labels.
+    """
+    counts = parts.class_counts()
+    nodes, classes = counts.shape
+    figure, _ = _figure(2)
+    figure.clear()
+    figure.set_size_inches(min(4 + 0.22 * nodes, 16), min(2.4 + 0.22 * classes, 12))
+    top, main = figure.subplots(2, 1, sharex=True, height_ratios=(1, 3))
+    top.bar(np.arange(nodes), parts.sizes, color="C7")
+    _label(top, "", "samples")
+    node, label = np.nonzero(counts)
+    # Bubbles of the fullest cell just touch: the space of a cell in points, squared.
+    width, height = (72 * s for s in figure.get_size_inches())
+    largest = min(0.85 * width / nodes, 0.6 * height / classes) ** 2
+    main.scatter(node, label, largest * counts[node, label] / counts.max(), c=label, cmap="tab20", linewidths=0)
+    main.set_ylim(-0.8, classes - 0.2)
+    _label(main, "node", "class")
+    top.set_title(parts.dataset.name or f"{nodes} nodes, {classes} classes")
+    return figure

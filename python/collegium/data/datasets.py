@@ -59,7 +59,7 @@ class Dataset:
 
         train, test: `torch.utils.data.Dataset` with ``len`` and indexing; test may be None.
         Labels come from ``.targets`` or ``.labels`` (through Subset and ConcatDataset too); a set without them, or
-        with a target_transform, is read through once. fetch() returns what torch's default_collate makes of the samples.
+        with a target_transform, is read through once. fetch() returns what torch's default_collate makes of samples.
         Raises TypeError for other objects, ImportError without torch.
         """
         from .lazy import TorchDataset

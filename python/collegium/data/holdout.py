@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from .. import _core
 from .._check import integer, real
 from .datasets import Parts
