@@ -103,6 +103,8 @@ def partition(parts: Parts) -> Figure:
     largest = min(0.85 * width / nodes, 0.6 * height / classes) ** 2
     main.scatter(node, label, largest * counts[node, label] / counts.max(), c=label, cmap="tab20", linewidths=0)
     main.set_ylim(-0.8, classes - 0.2)
+    if classes <= 20:
+        main.set_yticks(range(classes))
     _label(main, "node", "class")
     top.set_title(parts.dataset.name or f"{nodes} nodes, {classes} classes")
     return figure

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import tempfile
+import urllib.error
 import urllib.request
 import zipfile
 from pathlib import Path
@@ -23,7 +24,7 @@ class FetchError(RuntimeError):
 
 
 def fetch(name: str, timeout: float = 30.0) -> Path:
-    """Downloads the data set `name` into the first data folder, and returns that folder; a set already here is left alone.
+    """Downloads the data set `name` into the first data folder, and returns that folder. A set already here stays.
 
     Each file is checked against its SHA-256 before it appears under its name. timeout: seconds without an answer.
     Raises ValueError for an unknown name, FetchError with a sentence for everything else.
@@ -39,7 +40,8 @@ def fetch(name: str, timeout: float = 30.0) -> Path:
         try:
             _get(download, folder, timeout)
         except (OSError, http.client.HTTPException, zipfile.BadZipFile, KeyError) as e:
-            reason = getattr(e, "reason", None) or e
+            # URLError wraps what happened; HTTPError says it best itself.
+            reason = e if isinstance(e, urllib.error.HTTPError) else getattr(e, "reason", e)
             raise FetchError(
                 f"{name}: cannot get {download.url} into {folder}: {reason}; the set's page is {entry.home}"
             ) from None
