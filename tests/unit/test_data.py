@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -153,6 +155,18 @@ def test_other_kinds_of_samples_and_labels():
         data.Dataset(x, y, groups_test=[0, 1, 2])
     with pytest.raises(ValueError, match="groups: kind='groups' needs the group of each sample"):
         data.Dataset(x, y).partition(2, kind="groups")
+
+
+def test_any_sequence_of_pairs_will_do():
+    class Own(Sequence):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, i):
+            return [(np.zeros((2, 1), np.float32), np.arange(2)), (np.ones((1, 1), np.float32), np.arange(1))][i]
+
+    assert data.as_parts(Own()).sizes.tolist() == [2, 1]
+    assert data.as_parts(iter(Own())).sizes.tolist() == [2, 1]
 
 
 def test_samples_are_not_copied(tmp_path):
