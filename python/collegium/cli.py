@@ -1,4 +1,4 @@
-"""The command line: ``collegium info | demo | bench``."""
+"""The command line: ``collegium info | demo | data | bench``."""
 
 from __future__ import annotations
 
@@ -26,6 +26,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     demo.add_argument("--seeds", type=int, default=4, help="repetitions with other seeds (default 4)")
     demo.add_argument("--out", type=Path, default=Path("out"), help="folder for the picture and the table")
 
+    data = commands.add_parser("data", help="data sets: what there is, downloads, checksums")
+    actions = data.add_subparsers(dest="action", required=True, metavar="list | fetch | verify")
+    actions.add_parser("list", help="every data set, and whether it is here")
+    fetch = actions.add_parser("fetch", help="download a data set from its official address")
+    fetch.add_argument("name", help="one of `collegium data list`")
+    verify = actions.add_parser("verify", help="compare files with their SHA-256")
+    verify.add_argument("names", nargs="*", metavar="name", help="data sets (default: all that are here)")
+
     bench = commands.add_parser("bench", help="time the kernels of a family against their floor and peers")
     bench.add_argument("family", nargs="?", help="aggregate, gossip, local or engine; all of them if left out")
     bench.add_argument("rest", nargs=argparse.REMAINDER, help="passed on to the benchmark (--quick, --json)")
@@ -44,7 +52,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (ValueError, ImportError) as e:
             parser.exit(2, f"collegium demo: {e}\n")
         return 0
+    if args.command == "data":
+        return _data(parser, args)
     return _bench(parser, args.family, args.rest)
+
+
+def _data(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
+    from .data import cli
+    from .data.fetch import FetchError
+
+    try:
+        if args.action == "verify":
+            return cli.verify(args.names)
+        if args.action == "fetch":
+            cli.fetch_set(args.name)
+        else:
+            cli.list_sets()
+    except (ValueError, FetchError) as e:
+        parser.exit(2, f"collegium data {args.action}: {e}\n")
+    return 0
 
 
 def _bench(parser: argparse.ArgumentParser, family: str | None, rest: list[str]) -> int:

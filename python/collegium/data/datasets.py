@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ class Dataset:
 
         train, test: `torch.utils.data.Dataset` with ``len`` and indexing; test may be None.
         Labels come from ``.targets`` or ``.labels`` (through Subset and ConcatDataset too); a set without them, or
-        with a target_transform, is read through once. fetch() returns what torch's default_collate makes of the samples.
+        with a target_transform, is read through once. fetch() returns what torch's default_collate makes of samples.
         Raises TypeError for other objects, ImportError without torch.
         """
         from .lazy import TorchDataset
@@ -208,7 +209,8 @@ def as_parts(data: Any, test: Any = None) -> Parts:
         return data if test is None else Parts(data.dataset.with_test(test), data.indices)
     if isinstance(data, Dataset):
         raise TypeError("data: expected the parts of a data set, got a Dataset: call dataset.partition(n, kind=...)")
-    if _map_style(data):
+    torch_data = sys.modules.get("torch.utils.data")  # not imported: then it is none of its sets
+    if torch_data is not None and isinstance(data, torch_data.Dataset):
         raise TypeError(
             f"data: expected one data set a node, got a single {type(data).__name__}: "
             "call data.Dataset.from_torch(it).partition(n, kind=...)"

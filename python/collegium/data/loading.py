@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from . import images, ratings, retrieval, texts
-from . import traces as traces_
 from .catalogue import CATALOGUE
 from .digits import digits
+from .traces import traces
 
 _LOADERS: dict[str, Callable[..., Any]] = {
     "digits": digits,
@@ -28,7 +28,7 @@ _FAMILIES: dict[str, Callable[[str], Any]] = {
     "text": retrieval.text,
     "pairs": retrieval.pairs,
     "embeddings": retrieval.embeddings,
-    "traces": traces_.traces,
+    "traces": traces,
 }
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from .places import find
+from .places import find, folders
 
 
 @dataclass(frozen=True)
@@ -27,27 +28,37 @@ class Download:
 
 @dataclass(frozen=True)
 class Entry:
-    """A data set. files: how it may lie here; any one of `either` is enough where that is given.
+    """A data set.
 
-    home: the set's official page.  downloads: what `collegium data fetch` can get; empty if the files were repacked or
-    selected, so that no single address has them.
+    what: in a few words.  home: the set's official page.
+    files: how it lies here; all are needed.  extra: more that may lie beside them.
+    downloads: the form `collegium data fetch` gets, as good as `files`; empty where the files were repacked or
+      selected, so that no single address has them.
+    layout: where the files go, if there is no fixed list of them.
     """
 
     what: str
     home: str
     files: tuple[File, ...] = ()
+    extra: tuple[File, ...] = ()
     downloads: tuple[Download, ...] = ()
-    pattern: str = ""
+    layout: str = ""
 
     @property
     def size(self) -> int:
         """Bytes of all files, 0 if not known."""
         return sum(f.size for f in self.files)
 
-    def alternatives(self) -> list[tuple[File, ...]]:
-        """The ways it may be present: as packed, or as downloaded."""
-        return [group for group in (self.files, tuple(d.file for d in self.downloads)) if group]
+    def present(self) -> Path | None:
+        """The data folder where the set lies, or None."""
+        if self.layout:
+            return next((f for f in folders() if all(any(f.glob(p)) for p in self.layout.split())), None)
+        for group in (self.files, tuple(d.file for d in self.downloads)):
+            found = [find(f.path) for f in group]
+            if group and found[0] is not None and all(found):
+                return found[0].parents[group[0].path.count("/")]
+        return None
 
-    def present(self) -> tuple[File, ...] | None:
-        """The first way all of whose files are there, or None."""
-        return next((g for g in self.alternatives() if all(find(f.path) is not None for f in g)), None)
+    def known_files(self) -> list[File]:
+        """All files with a checksum, in whatever form."""
+        return [*self.files, *(d.file for d in self.downloads), *self.extra]

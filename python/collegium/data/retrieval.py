@@ -35,7 +35,7 @@ class Corpus:
     queries: list[dict[str, Any]]
 
     def passage_texts(self) -> list[str]:
-        """"title. text" of each passage, the form that was embedded (there cut to 1,000 characters)."""
+        """ "title. text" of each passage, the form that was embedded (there cut to 1,000 characters)."""
         return [f"{p['title']}. {p['text']}" if p["title"] else str(p["text"]) for p in self.passages]
 
     def query_texts(self) -> list[str]:
@@ -75,9 +75,7 @@ def text(source: str) -> Corpus:
     Reads ``text/<source>.passages.jsonl.gz`` and ``.queries.jsonl.gz``. Raises MissingData, ValueError.
     """
     choice(source, "source", SOURCES)
-    passages, queries = (
-        locate(f"text/{source}", f"text/{source}.{part}.jsonl.gz") for part in ("passages", "queries")
-    )
+    passages, queries = (locate(f"text/{source}", f"text/{source}.{part}.jsonl.gz") for part in ("passages", "queries"))
     return Corpus(source, read(passages), read(queries))
 
 
@@ -101,7 +99,7 @@ def pairs(name: Literal["banking77", "clinc150"]) -> Intents: ...
 @overload
 def pairs(name: str) -> Pairs | Intents: ...
 def pairs(name: str) -> Pairs | Intents:
-    """Sentences that mean the same or not ("quora_dev", "paws_wiki_dev"), or queries by intent ("banking77", "clinc150").
+    """Sentence pairs, same or not ("quora_dev", "paws_wiki_dev"), or queries by intent ("banking77", "clinc150").
 
     PAWS pairs share their words whether they mean the same or not. Same intent is weaker than same question.
     "clinc150" has 150 intents and "oos", out of scope. Reads ``pairs/<name>.jsonl.gz``. Raises MissingData, ValueError.
@@ -143,9 +141,7 @@ def feb4rag() -> tuple[dict[str, str], dict[tuple[str, str], int]]:
 
     Reads ``qa/feb4rag_*``. Raises MissingData. Source: S. Wang et al., "FeB4RAG", SIGIR 2024.
     """
-    queries, grades = (
-        locate("feb4rag", p) for p in ("qa/feb4rag_queries.jsonl.gz", "qa/feb4rag_grades.tsv.gz")
-    )
+    queries, grades = (locate("feb4rag", p) for p in ("qa/feb4rag_queries.jsonl.gz", "qa/feb4rag_grades.tsv.gz"))
     with gzip.open(grades, "rt", newline="") as f:
         rows = [r for r in csv.reader(f, delimiter="\t") if r[-1].lstrip("-").isdigit()]  # not the header
     return {str(q["_id"]): q["text"] for q in read(queries)}, {(q, engine): int(g) for q, engine, g in rows}
@@ -156,9 +152,7 @@ def ragroute() -> dict[str, dict[str, list[str]]]:
 
     Reads ``qa/ragroute_medrag_relevance_top32.json.gz``. Raises MissingData. Source: RAGRoute's artifact.
     """
-    labels: dict[str, dict[str, list[str]]] = _json(
-        locate("ragroute", "qa/ragroute_medrag_relevance_top32.json.gz")
-    )
+    labels: dict[str, dict[str, list[str]]] = _json(locate("ragroute", "qa/ragroute_medrag_relevance_top32.json.gz"))
     return labels
 
 

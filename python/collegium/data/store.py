@@ -76,7 +76,7 @@ def _read(folder: Path) -> Named | None:
         index: dict[str, int] = json.loads((folder / "index.json").read_text())
         arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in index}
         return arrays if all(_checksum(a) == index[name] for name, a in arrays.items()) else None
-    except (OSError, ValueError, AttributeError):
+    except (OSError, EOFError, ValueError, AttributeError):  # what NumPy and JSON raise for files of another form
         return None
 
 

@@ -39,8 +39,8 @@ def ag_news(
     """AG News: title and description of 7,600 news items in 4 classes (World, Sports, Business, Sci/Tech).
 
     These are the official TEST items; `test` of them, drawn with `seed`, are the test set here (0: none).
-    x: int64 (N, length): lower-case words and signs cut or padded to `length`, the `words` most frequent of the training
-      part numbered; or what `tokenizer` (list of N texts -> integers (N, ...)) makes of all texts.
+    x: int64 (N, length): lower-case words and signs cut or padded to `length`, the `words` most frequent of the
+      training part numbered; or what `tokenizer` (list of N texts -> integers (N, ...)) makes of all texts.
     Reads ``classify/ag_news_test.jsonl.gz``. Raises MissingData. Source: X. Zhang et al., NeurIPS 2015.
     """
     rows = read(locate("ag_news", "classify/ag_news_test.jsonl.gz"))
@@ -53,7 +53,9 @@ def ag_news(
 
 
 def sent140(*, length: int = 40, words: int = 20_000, tokenizer: Tokenizer | None = None) -> TextDataset:
-    """Tweets with the user as group: 2,134 training tweets of 50 users, 8,484 test tweets of 772; y 0 negative, 1 positive.
+    """Tweets with the user as group: 2,134 training tweets of 50 users, 8,484 test tweets of 772.
+
+    y: 0 negative, 1 positive.
 
     The split is the file's, that of Shatter's artifact; all training users are test users too. x, length, words,
     tokenizer: as in `ag_news`.

@@ -42,11 +42,11 @@ def with_validation(data: Any, test: Any, validation: Any) -> tuple[Any, Any]:
         held = np.concatenate(validation.indices)
         validation = validation.dataset.x[held], validation.dataset.y[held]
     if test is None and isinstance(data, Parts):
-        test = data.dataset.x_test, data.dataset.y_test
+        test = getattr(data.dataset, "test", None) or (data.dataset.x_test, data.dataset.y_test)
     if isinstance(test, tuple) and isinstance(validation, tuple) and test[0] is not None:
         x, y = (np.concatenate([np.asarray(a), np.asarray(b)]) for a, b in zip(test, validation))
         return (x, y), len(validation[1])
-    if test is not None and hasattr(validation, "__getitem__") and hasattr(validation, "__len__"):
+    if test is not None and hasattr(validation, "__getitem__") and not isinstance(validation, (str, tuple)):
         from torch.utils.data import ConcatDataset
 
         return ConcatDataset([test, validation]), len(validation)
