@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 import subprocess
@@ -137,7 +138,7 @@ def test_another_process_draws_the_same(tmp_path):
 @pytest.mark.parametrize(
     "make, error, text",
     [
-        (lambda: topology.erdos_renyi(50, 0.02), ValueError, "p: 0.02 leaves about 19 of 50 nodes without neighbours; a connected"),
+        (lambda: topology.erdos_renyi(50, 0.02), ValueError, "p: 0.02 leaves about 19 of 50 nodes without"),
         (lambda: topology.erdos_renyi(2, 0.0), ValueError, "p: 0 leaves about 2 of 2 nodes"),
         (lambda: topology.erdos_renyi(4, 1e-9), ValueError, "p: none of 10000 graphs of n = 4, p = 1e-09 was"),
         (lambda: topology.erdos_renyi(5, 1.5), ValueError, "p: expected at most 1"),
@@ -175,7 +176,7 @@ def test_refusals(make, error, text):
         (topology.star(20), False),
         (topology.torus(5, 6), False),
         (topology.regular(50, 4, 1), False),
-        (topology.regular(500, 4, 1), False),
+        (topology.regular(402, 4, 1), False),
         (topology.from_edges([(0, 9), (1, 5), (2, 7), (3, 6), (4, 8)], allow_disconnected=True), False),
     ],
     ids=lambda v: getattr(v, "name", None),
@@ -196,4 +197,4 @@ def test_plot(graph, circle, need):
     assert f"{graph.lambda2:.3g}" in ax.get_title() and graph.name in ax.get_title()
     assert ("components" in ax.get_title()) == (not graph.is_connected)
     np.testing.assert_array_equal(np.asarray(graph.plot().axes[0].collections[1].get_offsets()), at)
-    figure.canvas.draw()
+    figure.savefig(io.BytesIO(), format="png")
