@@ -149,7 +149,7 @@ def test_step_without_a_graph_and_with_bad_weights(X):
         dl.Mixing().bind(Context())
     with pytest.raises(ValueError, match="weights: expected a matrix for 12 nodes, got 3"):
         dl.Mixing(weights=np.eye(3)).bind(Context(topology=dl.topology.ring(12)))
-    with pytest.raises(ValueError, match=r"weights: expected every row to sum to 1 within 1e-06, got 0\.89\d* in row 1"):
+    with pytest.raises(ValueError, match=r"weights: expected every row to sum to 1 .* got 0\.89\d* in row 1"):
         dl.Mixing(weights=np.diag([1.0, 0.9]))
     with pytest.raises(ValueError, match="weights: expected one of 'metropolis', 'uniform', got 'max'"):
         dl.Mixing(weights="max")

@@ -136,6 +136,20 @@ def test_another_process_draws_the_same(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "graph, edges",
+    [
+        (topology.erdos_renyi(7, 0.4, 7), "0-4 0-5 0-6 1-3 1-5 2-3 2-6 5-6"),
+        (topology.small_world(12, 2, 0.6, 7), "0-3 0-9 1-9 1-10 2-3 3-4 3-10 4-11 5-6 6-7 7-8 8-10"),
+        (topology.fresh_regular(8, 3, 7).graph(9), "0-3 0-5 0-7 1-2 1-6 1-7 2-4 2-5 3-4 3-7 4-6 5-6"),
+    ],
+    ids=lambda v: getattr(v, "name", None),
+)
+def test_graphs_of_saved_runs_never_change(graph, edges):
+    """Computed once; the graph of a seed is part of every saved run."""
+    assert " ".join(f"{i}-{j}" for i, j in graph.edges.tolist()) == edges
+
+
+@pytest.mark.parametrize(
     "make, error, text",
     [
         (lambda: topology.erdos_renyi(50, 0.02), ValueError, "p: 0.02 leaves about 19 of 50 nodes without"),
