@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse
 
 from collegium import dl
+from collegium.engine import Context
 
 
 @pytest.fixture
@@ -112,3 +113,45 @@ def test_refusals(graph, X):
     X.flags.writeable = False
     with pytest.raises(ValueError, match="read-only"):
         dl.mix(X, W, out=X)
+
+
+# ---- the exchange alone ----
+
+
+def test_step_counts_what_each_node_sends_and_receives(X):
+    """Four bytes a parameter and message; entries that are 0 and the diagonal carry nothing."""
+    W = np.zeros((12, 12))
+    W[np.arange(12), np.arange(12)] = 0.5
+    W[np.arange(12), 0] += 0.5  # everybody listens to node 0
+    exchange = dl.Mixing(rounds=3, weights=W)
+    Y = X.copy()
+    sent, received = exchange.step(Y, round=0)
+    assert sent.dtype == received.dtype == np.int64
+    assert sent.tolist() == [11 * 37 * 4 * 3] + [0] * 11
+    assert received.tolist() == [0] + [37 * 4 * 3] * 11
+    np.testing.assert_array_equal(Y, dl.mix(X, W, 3))
+    assert exchange.step(Y, round=1, ctx=Context(rounds=4)).sent.tolist() == (4 * sent).tolist()
+    silent = dl.Mixing(weights=np.eye(12)).step(Y, round=0)
+    assert not silent.sent.any() and not silent.received.any()
+
+
+def test_traffic_does_not_overflow():
+    """A count of bytes is 64 bits wide from the start."""
+    W = dl.topology.complete(64).mixing()
+    sent, received = dl.Mixing(rounds=200_000, weights=W).step(np.ones((64, 64), np.float32), round=0)
+    assert sent.tolist() == received.tolist() == [63 * 64 * 4 * 200_000] * 64
+
+
+def test_step_without_a_graph_and_with_bad_weights(X):
+    with pytest.raises(ValueError, match="weights: Mixing has no graph yet"):
+        dl.Mixing().step(X, round=0)
+    with pytest.raises(ValueError, match="topology: Mixing needs a graph, got None"):
+        dl.Mixing().bind(Context())
+    with pytest.raises(ValueError, match="weights: expected a matrix for 12 nodes, got 3"):
+        dl.Mixing(weights=np.eye(3)).bind(Context(topology=dl.topology.ring(12)))
+    with pytest.raises(ValueError, match=r"weights: expected every row to sum to 1 .* got 0\.89\d* in row 1"):
+        dl.Mixing(weights=np.diag([1.0, 0.9]))
+    with pytest.raises(ValueError, match="weights: expected one of 'metropolis', 'uniform', got 'max'"):
+        dl.Mixing(weights="max")
+    with pytest.raises(ValueError, match="rounds: expected at least 1, got 0"):
+        dl.Mixing(rounds=0)

@@ -78,6 +78,9 @@ class Dynamic(ABC):
         """Can every node's model reach every other, along the edges of all rounds of a period together?"""
         if self.period is None:
             raise NotImplementedError(f"{type(self).__name__} never repeats and must say itself if it is connected")
+        rounds = [self.at(t) for t in range(self.period)]
+        if any(isinstance(given, Topology) and given.is_connected for given in rounds):
+            return True
         links = [_links(self.matrix(t)) for t in range(self.period)]
         senders, receivers = (np.concatenate(side) for side in zip(*links))
         return _reaches_all(self.n, senders, receivers) and _reaches_all(self.n, receivers, senders)

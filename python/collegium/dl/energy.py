@@ -63,12 +63,13 @@ def round_energy(
 ) -> float:
     """Wh of one training round of `local_steps` batches on this phone, by the model's number of parameters, or by the
     floating-point operations of one forward pass on one sample (a multiply-add is two; MobileNetV2: 6e8)."""
-    if (parameters is None) == (flops_per_sample is None):
-        raise ValueError("parameters, flops_per_sample: expected one of them")
-    size, reference = (
-        (parameters, MOBILENETV2_PARAMETERS) if flops_per_sample is None else (flops_per_sample, MOBILENETV2_FLOPS)
-    )
-    milliseconds = 3 * phone.inference_ms * size / reference * local_steps * batch_size
+    if parameters is not None and flops_per_sample is None:
+        scale = parameters / MOBILENETV2_PARAMETERS
+    elif flops_per_sample is not None and parameters is None:
+        scale = flops_per_sample / MOBILENETV2_FLOPS
+    else:
+        raise ValueError("parameters, flops_per_sample: expected exactly one of them")
+    milliseconds = 3 * phone.inference_ms * scale * local_steps * batch_size
     return phone.power_w * milliseconds / 3.6e6
 
 
