@@ -101,46 +101,54 @@ def _label(ax: Axes, x: str, y: str) -> Any:
     ax.grid(True, alpha=0.3)
 
 
-            ax.text(x, y, str(i), color="white", ha="center", va="center", fontsize=8, zorder=3)
-        LineCollection(list(at[graph.edges]), colors="0.6", linewidths=np.clip(40 / graph.n, 0.2, 1.0), zorder=1)
-        for i, (x, y) in enumerate(at.tolist()):
-        main.set_yticks(range(classes))
-    """
+def topology(graph: Topology) -> Figure:
     """The nodes and edges of a graph, its lambda2 in the title; node numbers up to 40 nodes.
-    """Who holds what: a bubble a node and class, its area the number of samples; above it the samples of each node.
-    # Bubbles of the fullest cell just touch: the space of a cell in points, squared.
-    )
+
     A circle for ring-like graphs (ring, exponential, complete, most small worlds), springs for others.
     The same graph gives the same picture. Made for up to about a thousand nodes.
-    _label(main, "node", "class")
-    _label(top, "", "samples")
+    """
+    from .dl._layout import positions
+
+    figure, (ax,) = _figure(1)
+    from matplotlib.collections import LineCollection
+
     at = positions(graph)
     ax.add_collection(
+        LineCollection(list(at[graph.edges]), colors="0.6", linewidths=np.clip(40 / graph.n, 0.2, 1.0), zorder=1)
+    )
+    small = graph.n <= 40
     ax.scatter(at[:, 0], at[:, 1], s=180 if small else max(4, 4000 / graph.n), c="C0", zorder=2)
+    if small:
+        for i, (x, y) in enumerate(at.tolist()):
+            ax.text(x, y, str(i), color="white", ha="center", va="center", fontsize=8, zorder=3)
     ax.set(xlim=(-1.15, 1.15), ylim=(-1.15, 1.15), aspect="equal")
     ax.set_axis_off()
+    pieces = "" if graph.is_connected else f", {len(graph.component_sizes)} components"
     ax.set_title(f"{graph.name}\n$\\lambda_2$ = {graph.lambda2:.3g}{pieces}", fontsize=10)
+    return figure
+
+
+def partition(parts: Parts) -> Figure:
+    """Who holds what: a bubble a node and class, its area the number of samples; above it the samples of each node.
+
+    parts: `collegium.data.Parts` with integer labels. Raises TypeError for other labels.
+    """
     counts = parts.class_counts()
-    figure, (ax,) = _figure(1)
+    nodes, classes = counts.shape
     figure, _ = _figure(2)
     figure.clear()
     figure.set_size_inches(min(4 + 0.22 * nodes, 16), min(2.4 + 0.22 * classes, 12))
-    from .dl._layout import positions
-    from matplotlib.collections import LineCollection
-    if classes <= 20:
-    if small:
+    top, main = figure.subplots(2, 1, sharex=True, height_ratios=(1, 3))
+    top.bar(np.arange(nodes), parts.sizes, color="C7")
+    _label(top, "", "samples")
+    node, label = np.nonzero(counts)
+    # Bubbles of the fullest cell just touch: the space of a cell in points, squared.
+    width, height = (72 * s for s in figure.get_size_inches())
     largest = min(0.85 * width / nodes, 0.6 * height / classes) ** 2
     main.scatter(node, label, largest * counts[node, label] / counts.max(), c=label, cmap="tab20", linewidths=0)
     main.set_ylim(-0.8, classes - 0.2)
-    node, label = np.nonzero(counts)
-    nodes, classes = counts.shape
-    parts: `collegium.data.Parts` with integer labels. Raises TypeError for other labels.
-    pieces = "" if graph.is_connected else f", {len(graph.component_sizes)} components"
-    small = graph.n <= 40
-    top, main = figure.subplots(2, 1, sharex=True, height_ratios=(1, 3))
-    top.bar(np.arange(nodes), parts.sizes, color="C7")
+    if classes <= 20:
+        main.set_yticks(range(classes))
+    _label(main, "node", "class")
     top.set_title(parts.dataset.name or f"{nodes} nodes, {classes} classes")
-    width, height = (72 * s for s in figure.get_size_inches())
-def partition(parts: Parts) -> Figure:
-def topology(graph: Topology) -> Figure:
     return figure
