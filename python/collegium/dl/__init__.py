@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ..engine import Context, ExchangeSlot, Learner, Mechanism
 from . import energy, models, topology
+from .factorization import FactorizationLearner
 from .learners import NativeLearner
 from .mixing import Mixing, mix
 from .population import Population
@@ -20,6 +21,7 @@ __all__ = [
     "DPSGD",
     "Context",
     "ExchangeSlot",
+    "FactorizationLearner",
     "Greedy",
     "Learner",
     "Mechanism",
