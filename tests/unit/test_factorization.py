@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import functools
 import gzip
 import json
 import math
@@ -593,7 +594,8 @@ def test_state_and_fingerprint():
     assert options == json.loads(json.dumps(resumed.fingerprint()))
     assert options["model"]["factors"] == 4
     assert options != json.loads(json.dumps(learner(lr=0.2)[0].fingerprint()))
-    json.dumps(learner(lr=lambda t: 0.1)[0].fingerprint())
+    for schedule in (lambda t: 0.1, functools.partial(max, 0.1)):
+        assert isinstance(json.loads(json.dumps(learner(lr=schedule)[0].fingerprint()))["lr"], str)
     for bad, error in (
         ({}, "state: expected steps_done alone"),
         ({"steps_done": np.zeros(2, "i8")}, r"state\['steps_done'\]: expected int64 \(3,\), got int64 \(2,\)"),

@@ -161,7 +161,10 @@ class FactorizationLearner:
 
     def fingerprint(self) -> dict[str, Any]:
         """Options that a resumed run must share, for JSON. A function as lr is known by its name only."""
-        lr = f"{self.lr.__module__}.{self.lr.__qualname__}" if callable(self.lr) else self.lr
+        lr: Any = self.lr
+        if callable(lr):
+            named = lr if hasattr(lr, "__qualname__") else type(lr)  # a partial has no name of its own
+            lr = f"{named.__module__}.{named.__qualname__}"
         return {
             "learner": type(self).__name__, "model": {**asdict(self.model), "mean": self.mean}, "lr": lr,
             "batch_size": self.batch_size, "weight_decay": self.weight_decay,

@@ -87,12 +87,13 @@ class MatrixFactorization:
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of each parameter, in the order of the flat row."""
-        factors = {"user.weight": (self.users, self.factors), "item.weight": (self.items, self.factors)}
-        return (
-            {**factors, "user_bias.weight": (self.users,), "item_bias.weight": (self.items,)}
-            if self.biases
-            else factors
-        )
+        out: dict[str, tuple[int, ...]] = {
+            "user.weight": (self.users, self.factors),
+            "item.weight": (self.items, self.factors),
+        }
+        if self.biases:
+            out.update({"user_bias.weight": (self.users,), "item_bias.weight": (self.items,)})
+        return out
 
     @property
     def size(self) -> int:
