@@ -7,4 +7,5 @@ extern PyMethodDef cg_base_methods[];
 extern PyMethodDef cg_aggregate_methods[];
 extern PyMethodDef cg_gossip_methods[];
 extern PyMethodDef cg_local_methods[];
+extern PyMethodDef cg_mf_methods[];
 #endif

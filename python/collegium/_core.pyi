@@ -138,6 +138,38 @@ def gemm_packed(
 def exp_f32(x: NDArray[np.float32], /) -> NDArray[np.float32]: ...
 def tanh_f32(x: NDArray[np.float32], /) -> NDArray[np.float32]: ...
 
+# Matrix factorization. model: (users, items, factors, biases, mean); x: float32 (n, P), P = (users + items) * (factors
+# + biases); pairs: int32 (N, 2) user and item; ratings: (N,). Parts as in mlp_train. weight_decay: torch.optim.SGD's.
+_Factorization = tuple[int, int, int, bool, float]
+
+def mf_train(
+    model: _Factorization,
+    seed: int,
+    rows: NDArray[np.int64] | None,
+    x: NDArray[np.float32],
+    pairs: NDArray[np.int32],
+    ratings: NDArray[np.float32],
+    part_ptr: NDArray[np.int64],
+    part_idx: NDArray[np.int64],
+    node_ids: NDArray[np.int64],
+    steps_done: NDArray[np.int64],
+    local_steps: int,
+    batch: int,
+    lr: float,
+    weight_decay: float,
+    /,
+) -> NDArray[np.float64]: ...  # mean over the steps of the batch's mean squared error (k,); x, steps_done in place
+def mf_evaluate(
+    model: _Factorization,
+    rows: NDArray[np.int64] | None,
+    x: NDArray[np.float32],
+    pairs: NDArray[np.int32],
+    ratings: NDArray[np.float32],
+    test_ptr: NDArray[np.int64] | None,
+    batch: int,
+    /,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...  # mean squared error (k,), mean of the batches' (k,)
+
 # ---- gossip ----
 
 def regular_graph(n: int, degree: int, seed: int, round: int, /) -> NDArray[np.int32]: ...

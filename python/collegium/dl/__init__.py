@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..engine import Context, ExchangeSlot, Learner, Mechanism
 from . import energy, models, topology
 from .callbacks import EarlyStopping
+from .factorization import FactorizationLearner
 from .learners import NativeLearner
 from .mixing import Mixing, mix
 from .population import Population
@@ -28,6 +29,7 @@ __all__ = [
     "Context",
     "EarlyStopping",
     "ExchangeSlot",
+    "FactorizationLearner",
     "Greedy",
     "Learner",
     "Mechanism",
