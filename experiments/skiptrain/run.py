@@ -1,91 +1,49 @@
-"""SkipTrain's claims on the 8x8 digits: 32 nodes, two label shards each, MLP 64-64-10, E=20, B=8, lr 0.1, T=160.
+"""SkipTrain, reproduced: `collegium reproduce skiptrain`, or python experiments/skiptrain/run.py.
 
-    python experiments/skiptrain/run.py [--seeds 4] [--degrees 3 6]
-
-Prints, for each graph, means over seeds of the mean accuracy over nodes, its spread, the mean model's accuracy and the
-node-rounds of training.
+small    the 8x8 digits, 32 nodes, native learner: seconds (--kind torch: the same by torch, minutes)
+cifar10  LeNet on CIFAR-10, 16 nodes: about ten minutes a seed on two cores
+paper    256 nodes, CIFAR-10 and FEMNIST, every gamma: days without a GPU; --dry-run says what it takes
 """
 
 from __future__ import annotations
 
 import argparse
-from typing import NamedTuple
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).parent))
+import digits
+import images
 
-from collegium import data, dl
-
-NODES, ROUNDS, LOCAL_STEPS, BATCH_SIZE, LR = 32, 160, 20, 8, 0.1
-MODEL = dl.models.MLP(64, 64, 10)
-# The affordable rounds of the four phones, [272, 324, 681, 272] of 1,000 on CIFAR-10, scaled to 160 rounds.
-BUDGET = np.array([43, 51, 109, 43])[np.arange(NODES) % 4]
-
-SETTINGS = {
-    "D-PSGD": (ROUNDS, dl.DPSGD()),
-    "D-PSGD, T/2": (ROUNDS // 2, dl.DPSGD()),
-    "SkipTrain(4,4)": (ROUNDS, dl.SkipTrain(4, 4)),
-    "SkipTrain(1,1)": (ROUNDS, dl.SkipTrain(1, 1)),
-    "SkipTrain(4,2)": (156, dl.SkipTrain(4, 2)),
-    "SkipTrain(1,9)": (ROUNDS, dl.SkipTrain(1, 9)),
-    "Greedy": (ROUNDS, dl.Greedy(BUDGET)),
-    "SkipTrain(4,4), budgets": (ROUNDS, dl.SkipTrain(4, 4, BUDGET)),
-}
+import collegium
 
 
-class Outcome(NamedTuple):
-    """One run at its end: means over nodes, and the plan it followed."""
-
-    accuracy: float
-    spread: float
-    mean_model: float
-    trainings: int
-    energy_wh: float
-    most_over_budget: int
-
-
-def run(name: str, degree: int, seed: int) -> Outcome:
-    """One setting, one graph, one seed."""
-    rounds, schedule = SETTINGS[name]
-    sim = dl.Simulation(
-        dl.topology.regular(NODES, degree, seed=seed),
-        schedule=schedule,
-        model=MODEL,
-        data=data.digits(seed=seed).partition(NODES, kind="shards", shards=2, seed=seed),
-        local_steps=LOCAL_STEPS,
-        batch_size=BATCH_SIZE,
-        lr=LR,
-        energy=dl.energy.DeviceFleet.phones(
-            NODES, parameters=MODEL.size, local_steps=LOCAL_STEPS, batch_size=BATCH_SIZE
-        ),
-        seed=seed,
-    )
-    row = sim.run(rounds, progress=False).last
-    over = int((sim.plan(rounds).actions.sum(axis=0) - BUDGET).max())
-    return Outcome(
-        row["accuracy"], row["accuracy_std"], row["mean_model_accuracy"], row["trainings"], row["energy_wh"], over
-    )
-
-
-def means(name: str, degree: int, seeds: int) -> Outcome:
-    """The same, averaged over seeds 1 ... `seeds`; the budget's worst case is kept."""
-    outcomes = [run(name, degree, seed) for seed in range(1, seeds + 1)]
-    average = np.mean([o[:5] for o in outcomes], axis=0).tolist()
-    return Outcome(*average, max(o.most_over_budget for o in outcomes))
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--degrees", type=int, nargs="+", default=[3, 6])
-    args = parser.parse_args()
-    for degree in args.degrees:
-        print(f"\n{degree}-regular, {args.seeds} seeds")
-        print(f"{'setting':25} accuracy  spread  mean model  trainings      Wh")
-        for name in SETTINGS:
-            o = means(name, degree, args.seeds)
-            row = f"{o.accuracy:8.4f} {o.spread:7.4f} {o.mean_model:11.4f} {o.trainings:10.0f} {o.energy_wh:7.4f}"
-            print(f"{name:25} {row}")
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", choices=("small", "cifar10", "paper"), default="small")
+    parser.add_argument("--dry-run", action="store_true", help="say what it would take, and train nothing")
+    parser.add_argument("--seeds", type=int, help="how many (small: 4, otherwise 1)")
+    parser.add_argument("--kind", choices=("native", "torch"), default="native", help="learner of the small scale")
+    parser.add_argument("--out", type=Path, default=Path("out/skiptrain"), help="checkpoints, histories, reports")
+    args = parser.parse_args(argv)
+    try:
+        if args.scale == "small":
+            if args.dry_run:
+                print(f"digits: {digits.NODES} nodes, {len(digits.SETTINGS)} settings, 2 graphs: seconds, no torch")
+            else:
+                digits.table(args.seeds or 4, kind=args.kind)
+            return 0
+        for task in images.PAPER if args.scale == "paper" else (images.SMALL,):
+            if args.dry_run:
+                images.dry_run(task)
+            else:
+                images.run(task, range(1, (args.seeds or 1) + 1), args.out)
+    except (collegium.data.MissingData, ImportError) as e:
+        print(f"{parser.prog}: {e}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

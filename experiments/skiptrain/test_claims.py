@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-import run
+import digits
 
 from collegium import dl
 
 SEEDS = 4
-outcome = functools.cache(lambda name, degree: run.means(name, degree, SEEDS))
+outcome = functools.cache(lambda name, degree: digits.means(name, degree, SEEDS))
 degrees = pytest.mark.parametrize("degree", [3, 6])
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``collegium info | demo | data | bench``."""
+"""The command line: ``collegium info | demo | data | reproduce | bench``."""
 
 from __future__ import annotations
 
@@ -34,6 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     verify = actions.add_parser("verify", help="compare files with their SHA-256")
     verify.add_argument("names", nargs="*", metavar="name", help="data sets (default: all that are here)")
 
+    reproduce = commands.add_parser("reproduce", help="a paper's experiment again: its claims, small or at full size")
+    reproduce.add_argument("system", help="skiptrain")
+    reproduce.add_argument("rest", nargs=argparse.REMAINDER, help="passed on (--scale small|paper, --dry-run, --help)")
+
     bench = commands.add_parser("bench", help="time the kernels of a family against their floor and peers")
     bench.add_argument("family", nargs="?", help="aggregate, gossip, local or engine; all of them if left out")
     bench.add_argument("rest", nargs=argparse.REMAINDER, help="passed on to the benchmark (--quick, --json)")
@@ -54,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if args.command == "data":
         return _data(parser, args)
+    if args.command == "reproduce":
+        return _reproduce(parser, args.system, args.rest)
     return _bench(parser, args.family, args.rest)
 
 
@@ -73,12 +79,25 @@ def _data(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     return 0
 
 
-def _bench(parser: argparse.ArgumentParser, family: str | None, rest: list[str]) -> int:
-    """Benchmarks are scripts of the source tree, next to their results; they are not part of the package."""
-    places = (p / "experiments" / "bench" for p in (Path.cwd(), *Path(__file__).parents))
-    folder = next((p for p in places if p.is_dir()), None)
+def _experiments(parser: argparse.ArgumentParser, command: str) -> Path:
+    """Experiments are scripts of the source tree, next to their results; they are not part of the package."""
+    places = (p / "experiments" for p in (Path.cwd(), *Path(__file__).parents))
+    folder = next((p for p in places if (p / "bench").is_dir()), None)
     if folder is None:
-        parser.exit(2, "collegium bench: needs a source checkout of collegium: run it there, or ./run bench\n")
+        parser.exit(2, f"collegium {command}: needs a source checkout of collegium: run it there\n")
+    return folder
+
+
+def _reproduce(parser: argparse.ArgumentParser, system: str, rest: list[str]) -> int:
+    known = {p.parent.name: p for p in sorted(_experiments(parser, "reproduce").glob("*/run.py"))}
+    if system not in known:
+        parser.exit(2, f"collegium reproduce: expected one of {', '.join(known)}, got {system!r}\n")
+    main = runpy.run_path(str(known[system]), run_name=f"reproduce.{system}")["main"]
+    return int(main(rest))
+
+
+def _bench(parser: argparse.ArgumentParser, family: str | None, rest: list[str]) -> int:
+    folder = _experiments(parser, "bench") / "bench"
     known = {p.stem.removeprefix("bench_"): p for p in sorted(folder.glob("bench_*.py"))}
     if family is not None and family not in known:
         parser.exit(2, f"collegium bench: expected one of {', '.join(known)}, got {family!r}\n")
