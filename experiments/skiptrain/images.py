@@ -79,9 +79,9 @@ def schedules(task: Task) -> dict[str, tuple[int, dl.Schedule]]:
 def simulation(task: Task, schedule: dl.Schedule, degree: int, seed: int) -> dl.Simulation:
     """Half of the test set is validation, as in the paper."""
     return dl.Simulation(
-        dl.topology.regular(task.nodes, degree, seed=seed), schedule=schedule, model=model(task), data=parts(task, seed),
-        validation=0.5, local_steps=task.local_steps, batch_size=task.batch_size, lr=task.lr, transform=normalised,
-        energy=fleet(task), seed=seed,
+        dl.topology.regular(task.nodes, degree, seed=seed), schedule=schedule,
+        model=model(task), data=parts(task, seed), validation=0.5, transform=normalised,
+        local_steps=task.local_steps, batch_size=task.batch_size, lr=task.lr, energy=fleet(task), seed=seed,
     )  # fmt: skip
 
 
@@ -104,7 +104,8 @@ def run(task: Task, seeds: Iterable[int], out: Path, progress: bool | None = Non
                 end = full_test(sim) if task.eval_samples is not None else hist.last
                 rows.append({"degree": degree, "setting": name, "seed": seed, **end, "seconds": sim.ledger.seconds})
                 print(
-                    f"{degree}-regular seed {seed} {name:25} accuracy {end['accuracy']:.4f} ± {end['accuracy_std']:.4f}  "
+                    f"{degree}-regular seed {seed} {name:25} "
+                    f"accuracy {end['accuracy']:.4f} ± {end['accuracy_std']:.4f}  "
                     f"mean model {end['mean_model_accuracy']:.4f}  consensus {hist.last['consensus']:.3f}  "
                     f"trainings {hist.last['trainings']}  {hist.last['energy_wh']:.3f} Wh",
                     flush=True,
@@ -156,8 +157,8 @@ def dry_run(task: Task, say: Callable[[str], None] = print) -> None:
     population = dl.Population(1, {"all": (size,)}).leading_dimension * 4 * task.nodes
     samples = {"cifar10": 60_000 * 3072, "femnist": 805_263 * 784 * 4}[task.name]
     say(
-        f"  memory: models {population / 1e6:.0f} MB (a checkpoint is as large), data {samples / 1e6:.0f} MB mapped from "
-        f"disk, torch and activations about 600 MB; one process"
+        f"  memory: models {population / 1e6:.0f} MB (a checkpoint is as large), data {samples / 1e6:.0f} MB mapped "
+        f"from disk, torch and activations about 600 MB; one process"
     )
 
 

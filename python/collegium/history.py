@@ -47,6 +47,7 @@ class History:
 
     def __init__(self, name: str = "run") -> None:
         self.name = name
+        self._entries: list[dict[str, Any]] = []  # the lines of the file, in their order; by kind:
         self._rows: list[dict[str, Any]] = []
         self._nodes: list[dict[str, list[float]]] = []
         self._consensus: list[tuple[int, float]] = []
@@ -59,7 +60,8 @@ class History:
         if not self._rows:
             return f"History({self.name!r}, empty)"
         last = self._rows[-1]
-        return f"History({self.name!r}, {len(self)} rows, round {last['round']}, accuracy {last['accuracy']:.4f})"
+        name = "accuracy" if last["accuracy"] == last["accuracy"] else "loss"
+        return f"History({self.name!r}, {len(self)} rows, round {last['round']}, {name} {last[name]:.4f})"
 
     @property
     def last(self) -> dict[str, Any]:
@@ -70,6 +72,11 @@ class History:
         """One column over all rows."""
         return np.array([row[name] for row in self._rows])
 
+    def spread(self, metric: str) -> NDArray[np.float64]:
+        """Standard deviation of a metric over the nodes in every row; NaN where it is not known for single nodes."""
+        known = [nodes.get(metric, [np.nan]) for nodes in self._nodes]
+        return np.array([float(np.std(values)) for values in known])
+
     def append(self, row: Mapping[str, Any], nodes: Mapping[str, ArrayLike]) -> None:
         """Adds a row; nodes: metric -> (n,) values of the single nodes."""
         self._add({"row": dict(row), "nodes": {k: np.asarray(v, np.float64).tolist() for k, v in nodes.items()}})
@@ -79,6 +86,7 @@ class History:
         self._add({"consensus": [round, value]})
 
     def _add(self, entry: dict[str, Any]) -> None:
+        self._entries.append(entry)
         if "row" in entry:
             self._rows.append(entry["row"])
             self._nodes.append(entry["nodes"])
@@ -131,11 +139,9 @@ class History:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes JSON lines: a header, then a row a line."""
-        entries: list[dict[str, Any]] = [{"consensus": list(c)} for c in self._consensus]
-        entries += [{"row": row, "nodes": nodes} for row, nodes in zip(self._rows, self._nodes)]
         header = {"collegium": "history", "version": 1, "name": self.name}
         with replacing(path) as temporary:
-            temporary.write_text("".join(json.dumps(e) + "\n" for e in [header, *entries]), encoding="utf-8")
+            temporary.write_text("".join(json.dumps(e) + "\n" for e in [header, *self._entries]), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], size: int | None = None) -> History:

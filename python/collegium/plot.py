@@ -20,12 +20,17 @@ if TYPE_CHECKING:
 
 
 def history(run: History) -> Figure:
-    """Accuracy (mean, spread over nodes, the mean model's), consensus distance and energy of one run over rounds."""
+    """Accuracy (mean, spread over nodes, the mean model's), consensus distance and energy of one run over rounds.
+
+    Where the learner has no accuracy its rmse or loss takes the place.
+    """
     energy = not np.isnan(run.column("energy_wh").astype(float)).all() if len(run) else False
     figure, axes = _figure(3 if energy else 2)
     _accuracy(axes[0], run, "round", "C0")
-    axes[0].plot(run.column("round"), run.column("mean_model_accuracy"), "C0--", label="mean model")
-    axes[0].legend()
+    of_mean = f"mean_model_{metric(run)}"
+    if len(run) and of_mean in run.last:
+        axes[0].plot(run.column("round"), run.column(of_mean), "C0--", label="mean model")
+        axes[0].legend()
     _consensus(axes[1], [run])
     if energy:
         axes[2].plot(run.column("round"), run.column("energy_wh"), "C0.-")
@@ -81,11 +86,20 @@ def _figure(panels: int) -> tuple[Figure, list[Axes]]:
     return figure, list(np.atleast_1d(figure.subplots(1, panels)))
 
 
+def metric(run: History) -> str:
+    """The column that tells how good the models are: accuracy, else rmse, else loss."""
+    if not len(run) or not np.isnan(run.column("accuracy").astype(float)).all():
+        return "accuracy"
+    return "rmse" if "rmse" in run.last else "loss"
+
+
 def _accuracy(ax: Axes, run: History, against: str, color: str) -> None:
-    x, mean, spread = (run.column(c).astype(float) for c in (against, "accuracy", "accuracy_std"))
+    name = metric(run)
+    x, mean = run.column(against).astype(float), run.column(name).astype(float)
     ax.plot(x, mean, f"{color}.-", label=run.name)
+    spread = run.spread(name)
     ax.fill_between(x, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0)
-    _label(ax, against, "test accuracy (mean and spread over nodes)")
+    _label(ax, against, f"test {name} (mean and spread over nodes)")
 
 
 def _consensus(ax: Axes, runs: Sequence[History]) -> None:

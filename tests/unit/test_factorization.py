@@ -1,21 +1,18 @@
 """Matrix factorization of csrc/local against a float64 NumPy reference, against torch, and on MovieLens."""
 
 import contextlib
-import csv
 import functools
-import gzip
 import json
 import math
-import os
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collegium import _core, dl
+from collegium import _core, data, dl
+from collegium.data import Parts
 from collegium.engine import Context
 
 FACTORS = [1, 7, 8, 9, 16, 20, 33]
@@ -431,23 +428,10 @@ def test_never_crashes(i, first, j, second):
 
 
 class Ratings(types.SimpleNamespace):
-    """A data set of ratings: x int64 (N, 2), y float32, and the same for the test."""
+    """A data set of ratings that refuses nothing: x int64 (N, 2), y float32, and the same for the test."""
 
     def __len__(self):
         return len(self.y)
-
-
-class Shares:
-    """Who holds which rating: what a learner asks of Parts."""
-
-    def __init__(self, dataset, indices):
-        self.dataset, self.indices = dataset, [np.asarray(i, np.int64) for i in indices]
-
-    def __len__(self):
-        return len(self.indices)
-
-    def flat(self):
-        return np.cumsum([0, *map(len, self.indices)], dtype=np.int64), np.concatenate(self.indices)
 
 
 def ratings(users=6, items=8, train=40, test=25, seed=3):
@@ -458,7 +442,7 @@ def ratings(users=6, items=8, train=40, test=25, seed=3):
 
 
 def by_user(dataset, groups):
-    return Shares(dataset, [np.flatnonzero(np.isin(dataset.x[:, 0], g)) for g in groups])
+    return Parts(dataset, [np.flatnonzero(np.isin(dataset.x[:, 0], g)) for g in groups])
 
 
 def learner(model=None, dataset=None, groups=((0, 1), (2,), (3, 4, 5)), **more):
@@ -661,18 +645,10 @@ def test_bad_options():
 @pytest.fixture(scope="module")
 def movielens():
     """MovieLens ml-latest-small, a random tenth held out."""
-    root = os.environ.get("COLLEGIUM_DATA", "")
-    path = Path(root) / "ratings" / "ml-latest-small" / "ratings.csv.gz"
-    if not root or not path.exists():
-        pytest.skip("MovieLens is not here: set COLLEGIUM_DATA to a folder with ratings/ml-latest-small/ratings.csv.gz")
-    with gzip.open(path, "rt", newline="") as file:
-        rows = [(int(r["userId"]), int(r["movieId"]), float(r["rating"])) for r in csv.DictReader(file)]
-    users, items, y = zip(*rows)
-    x = np.stack([np.unique(ids, return_inverse=True)[1] for ids in (users, items)], 1).astype(np.int64)
-    order = _core.random_permutation(0, _core.FOR_USER, 0, 0, len(y))
-    x, y = x[order], np.array(y, np.float32)[order]
-    cut = len(y) // 10
-    return Ratings(x=x[cut:], y=y[cut:], x_test=x[:cut], y_test=y[:cut])
+    try:
+        return data.movielens(test=0.1, split="random", seed=0)
+    except data.MissingData as missing:
+        pytest.skip(str(missing))
 
 
 def test_movielens_centralised(movielens):
@@ -680,7 +656,7 @@ def test_movielens_centralised(movielens):
     rmse = {}
     for factors in (1, 20):
         model = dl.models.MatrixFactorization(610, 9724, factors)
-        shares = Shares(movielens, [np.arange(len(movielens))])
+        shares = Parts(movielens, [np.arange(len(movielens))])
         made = dl.FactorizationLearner(model, shares, lr=lambda t: 0.2 if t < 15 else 0.05, weight_decay=1e-4)
         population = dl.Population(1, made.shapes)
         made.bind(population, seed=5)
@@ -700,7 +676,7 @@ def test_movielens_centralised(movielens):
 def test_movielens_plain_product(movielens):
     """The papers' model, no biases, learns too, from factors near zero."""
     model = dl.models.MatrixFactorization(610, 9724, 20, biases=False)
-    made = dl.FactorizationLearner(model, Shares(movielens, [np.arange(len(movielens))]), lr=0.075)
+    made = dl.FactorizationLearner(model, Parts(movielens, [np.arange(len(movielens))]), lr=0.075)
     population = dl.Population(1, made.shapes)
     made.bind(population, seed=5)
     made.init("common")

@@ -66,7 +66,7 @@ def test_resume_gives_the_bits_of_a_run_without_interruption(kind, extra, tmp_pa
                       eval_fn=lambda s, stop=stop: {} if s.round < stop else 1 / 0)  # fmt: skip
         second = simulate(kind, **options)
         hist = second.run(16, eval_every=4, log_consensus=True, checkpoint=target, checkpoint_every=3, resume=True)
-        for run in (second, ):
+        for run in (second,):
             np.testing.assert_array_equal(run.population.X, whole.population.X)
         assert rows(hist) == rows(whole.history)
         assert hist._consensus == whole.history._consensus
@@ -111,7 +111,7 @@ def test_a_folder_with_another_run_is_refused(tmp_path):
         with pytest.raises(ValueError, match=f"resume: .* is of another configuration: .*{text}"):
             simulate(**options).run(4, checkpoint=tmp_path, resume=True)
         assert (tmp_path / "checkpoint.safetensors").read_bytes() == before, name
-    sim = dl.Simulation(dl.topology.complete(6), **{k: v for k, v in _arguments().items()})
+    sim = dl.Simulation(dl.topology.complete(6), **_arguments())
     with pytest.raises(ValueError, match="edges was"):
         sim.run(4, checkpoint=tmp_path, resume=True)
 
@@ -152,7 +152,8 @@ def test_lines_behind_the_checkpoint_are_cut_off(tmp_path):
 
 def test_a_learner_without_state_says_what_is_missing(tmp_path):
     class Bare:
-        shapes = {"w": (3,)}
+        def __init__(self):
+            self.shapes = {"w": (3,)}
 
         def bind(self, population, seed):
             self.X = population.X
@@ -236,7 +237,9 @@ def test_runs_in_other_threads_leave_signals_alone():
 def test_divergence_keeps_the_last_good_round(kind, tmp_path):
     rate = lambda round: 0.05 if round < 9 else 1e30
     sim = simulate(kind, lr=rate)
-    with pytest.raises(Diverged, match=r"node \d diverged in round 9.*models before this round are in .*checkpoint") as e:
+    with pytest.raises(
+        Diverged, match=r"node \d diverged in round 9.*models before this round are in .*checkpoint"
+    ) as e:
         sim.run(16, eval_every=4, checkpoint=tmp_path, checkpoint_every=8)
     assert e.value.round == 9 and str(tmp_path) in e.value.checkpoint
     good = simulate(kind, lr=rate)
@@ -261,7 +264,8 @@ def test_eval_samples_are_always_the_same(kind):
     none = simulate(kind).run(2, eval_samples=0)
     assert np.isnan(none.last["accuracy"]) and np.isfinite(none.last["consensus"])
     everything, more = simulate(kind).run(2).last, simulate(kind).run(2, eval_samples=10_000).last
-    assert everything["accuracy"] == pytest.approx(more["accuracy"]) and everything["loss"] == pytest.approx(more["loss"])
+    for name in ("accuracy", "loss"):
+        assert everything[name] == pytest.approx(more[name])
 
 
 def test_eval_fn_adds_columns():
@@ -429,3 +433,27 @@ def test_report_is_one_self_contained_page(tmp_path):
         report([], path)
     with pytest.raises(ValueError, match="with at least one row"):
         report([History("x")], path)
+
+
+# ---- every learner ----
+
+
+def test_matrix_factorization_runs_saves_and_resumes(tmp_path):
+    rng = np.random.default_rng(0)
+    users, items, ratings = rng.integers(0, 12, 900), rng.integers(0, 20, 900), rng.integers(1, 6, 900)
+    x = np.stack([users, items], axis=1)
+    ds = data.Dataset(x[:800], ratings[:800].astype("f4"), x[800:], ratings[800:].astype("f4"), groups=users[:800])
+    make = lambda: dl.Simulation(
+        dl.topology.ring(4), model=dl.models.MatrixFactorization(12, 20, 5), data=ds.partition(4, kind="groups"),
+        local_steps=5, batch_size=16, lr=0.05, seed=3, schedule=dl.SkipTrain(2, 1), validation=0.5,
+    )  # fmt: skip
+    whole, first, second = make(), make(), make()
+    hist = whole.run(12, eval_every=3)
+    row = hist.last
+    assert np.isnan(row["accuracy"]) and row["rmse"] == pytest.approx(np.mean(hist._nodes[-1]["rmse"]))
+    assert row["rmse"] > 0 and "mean_model_rmse" in row and "val_rmse" in row and "loss" in repr(hist)
+    assert hist.plot().axes[0].get_ylabel().startswith("test rmse")
+    first.run(6, eval_every=3, checkpoint=tmp_path)
+    second.run(12, eval_every=3, checkpoint=tmp_path, resume=True)
+    np.testing.assert_array_equal(second.population.X, whole.population.X)
+    assert json.dumps(second.history._rows[-1]) == json.dumps(whole.history._rows[-1])

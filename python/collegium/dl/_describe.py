@@ -10,7 +10,8 @@ def describe(thing: Any) -> str:
     """repr(thing) where its class wrote one; else the name of the function or class, never an address in memory."""
     if thing is None or isinstance(thing, (int, float, str, bool)):
         return repr(thing)
-    if type(thing).__repr__ is not object.__repr__ and not hasattr(thing, "__qualname__"):
+    own = getattr(type(thing), "__repr__", None) is not object.__repr__
+    if own and not hasattr(thing, "__qualname__"):
         return re.sub(r" at 0x[0-9a-f]+", "", repr(thing))
     named = thing if hasattr(thing, "__qualname__") else type(thing)
     return f"{named.__module__}.{named.__qualname__}"

@@ -7,12 +7,13 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from .. import _core
 from .._check import choice, integer, real
 from ..data.datasets import Parts
 from ..engine import Context, Rows
+from ._describe import describe
 from .models import MatrixFactorization
 from .population import Population
 
@@ -25,8 +26,8 @@ class FactorizationLearner:
     """Local SGD on a matrix factorization, squared error, in C.
 
     model: a dl.models.MatrixFactorization.
-    parts: who holds which ratings (Parts); x int64 (N, 2), columns user and item, y float32 (N,) ratings.
-    test: (x, y) to evaluate on; default the data set's own test set.
+    parts: who holds which ratings (Parts); x int64 (N, 2), columns user and item, y float32 (N,) ratings; evaluated on
+      the data set's test samples.
     batch_size: ratings a step; the loss is their mean squared error, without the usual 1/2.
     lr: a number above 0, or a function of the round (ctx.round, from 0) that gives one, or 0.
     weight_decay: as torch.optim.SGD on dense embeddings: all parameters, biases too, shrink by 1 - lr weight_decay at
@@ -47,7 +48,6 @@ class FactorizationLearner:
         model: MatrixFactorization,
         parts: Parts,
         *,
-        test: tuple[ArrayLike, ArrayLike] | None = None,
         batch_size: int = 32,
         lr: float | Callable[[int], float] = 0.1,
         weight_decay: float = 0.0,
@@ -64,10 +64,11 @@ class FactorizationLearner:
         self.weight_decay = real(weight_decay, "weight_decay", 0.0)
         self.lr = lr if callable(lr) else self._rate(real(lr, "lr", positive=True))
         self._pairs, self._ratings = self._samples(parts.dataset.x, parts.dataset.y, "data")
-        x_test, y_test = (parts.dataset.x_test, parts.dataset.y_test) if test is None else test
+        x_test, y_test = parts.dataset.x_test, parts.dataset.y_test
         if x_test is None or y_test is None:
             raise ValueError("test: the data set has no test set; pass test=(x, y)")
         self._test_pairs, self._test_ratings = self._samples(x_test, y_test, "test")
+        self._parts_digest = parts.digest()
         self._pointers, self._indices = parts.flat()
         self.steps_done = np.zeros(len(parts), np.int64)
         self.mean = self._mean() if model.mean is None else model.mean
@@ -160,13 +161,9 @@ class FactorizationLearner:
         self.steps_done = steps.copy()
 
     def fingerprint(self) -> dict[str, Any]:
-        """Options that a resumed run must share, for JSON. A function as lr is known by its name only."""
-        lr: Any = self.lr
-        if callable(lr):
-            named = lr if hasattr(lr, "__qualname__") else type(lr)  # a partial has no name of its own
-            lr = f"{named.__module__}.{named.__qualname__}"
+        """What must be the same for a run to go on, for JSON. A function as lr is known by its name only."""
         return {
-            "learner": type(self).__name__, "model": {**asdict(self.model), "mean": self.mean}, "lr": lr,
+            "model": {**asdict(self.model), "mean": self.mean}, "data": self._parts_digest, "lr": describe(self.lr),
             "batch_size": self.batch_size, "weight_decay": self.weight_decay,
         }  # fmt: skip
 

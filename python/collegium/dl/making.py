@@ -9,12 +9,13 @@ import numpy as np
 
 from ..data.datasets import Parts, as_parts
 from ..engine import Learner
+from .factorization import FactorizationLearner
 from .learners import NativeLearner
-from .models import MLP
+from .models import MLP, MatrixFactorization
 
 
 def learner_for(model: Any, data: Any, n: int, test: Any, options: Mapping[str, Any]) -> Learner:
-    """NativeLearner for a built-in model, TorchLearner for a module or a function that makes one."""
+    """The native learner of a built-in model; TorchLearner for a module or a function that makes one."""
     parts = as_parts(data)
     if len(parts) != n:
         raise ValueError(f"data: expected one part a node ({n}), got {len(parts)}")
@@ -22,6 +23,8 @@ def learner_for(model: Any, data: Any, n: int, test: Any, options: Mapping[str, 
         parts = Parts(parts.dataset.with_test(test), parts.indices)
     if isinstance(model, MLP):
         return NativeLearner(model, parts, **options)
+    if isinstance(model, MatrixFactorization):
+        return FactorizationLearner(model, parts, **options)
     if not callable(model):
         raise TypeError(
             f"model: expected a built-in model, a torch module or a function that makes one, got {type(model).__name__}"

@@ -83,9 +83,9 @@ class Simulation:
     test: (x, y) or a torch Dataset to evaluate on, where `data` does not bring a test set.
     validation: share of the test set that becomes the validation set (columns val_...), or samples of its own: (x,
       y), a torch Dataset, or the second half of `data.holdout`.
-    local_steps: steps of local SGD a training round.  Any further keyword goes to the learner: batch_size, lr, momentum,
-      weight_decay, nesterov, reset_optimizer, gradient_hook (NativeLearner); optimizer, scheduler, loss, transform,
-      buffers (TorchLearner).
+    local_steps: steps of local SGD a training round.  Any further keyword goes to the learner: batch_size, lr,
+      momentum, weight_decay, nesterov, reset_optimizer, gradient_hook (NativeLearner); optimizer, scheduler, loss,
+      transform, buffers (TorchLearner).
     learner: a learner of your own, in place of model, data and its options.
     energy: a DeviceFleet; (n,) Wh of one training round of each node; or a function (round, rows) -> joules measured.
     init: "common", every node starts from the same model; "own", each from its own; or the state_dict (or the path of
@@ -209,8 +209,8 @@ class Simulation:
 
         Ctrl-C ends the run after the round at hand, with the history and a checkpoint complete, and raises
         KeyboardInterrupt; a second Ctrl-C does not wait. Raises ValueError if the schedule's plan for this total
-        differs in rounds already done; `Diverged` if a model does not stay finite: with a checkpoint, history and models are
-        then those of the last good round.
+        differs in rounds already done; `Diverged` if a model does not stay finite: with a checkpoint, history and
+        models are then those of the last good round.
         """
         rounds = integer(rounds, "rounds", 1)
         eval_every = integer(eval_every, "eval_every", 0)

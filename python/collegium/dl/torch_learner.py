@@ -21,9 +21,6 @@ from ._describe import describe
 from .learners import GradientHook, Rate, Resets, checked_rate, learning_rate
 from .population import Population
 
-Tensor = torch.Tensor
-Optimizer = torch.optim.Optimizer
-
 
 class TorchLearner:
     """Local training of torch modules, one process, one copy of the data, no copy of a model.
@@ -57,14 +54,14 @@ class TorchLearner:
         parts: Parts,
         *,
         batch_size: int = 32,
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
+        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None,
         lr: Rate = 0.1,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
-        scheduler: Callable[[Optimizer], Any] | None = None,
+        scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
         reset_optimizer: str = "never",
-        loss: Callable[[Any, Tensor], Tensor] | None = None,
+        loss: Callable[[Any, torch.Tensor], torch.Tensor] | None = None,
         transform: Callable[[Any], Any] | None = None,
         test_transform: Callable[[Any], Any] | None = None,
         buffers: str = "local",
@@ -99,11 +96,11 @@ class TorchLearner:
         if not self.test_size:
             raise ValueError("test: the data set has no test set; pass test=(x, y)")
         self.steps_done = np.zeros(self.n, np.int64)
-        self._optimizers: dict[int, tuple[Optimizer, Any]] = {}
+        self._optimizers: dict[int, tuple[torch.optim.Optimizer, Any]] = {}
         self._seed = 0
         self._population: Population | None = None
-        self._rows: Tensor | None = None
-        self._local: list[dict[str, Tensor]] = []
+        self._rows: torch.Tensor | None = None
+        self._local: list[dict[str, torch.Tensor]] = []
 
     def __repr__(self) -> str:
         return f"TorchLearner({type(self._worker).__name__}, {self.n} nodes, {sum(self._sizes):,} parameters)"
@@ -143,10 +140,10 @@ class TorchLearner:
         self._rows = torch.from_numpy(population.X)
         self._local = [self._own_buffers(self._worker) for _ in range(self.n)]
 
-    def _own_buffers(self, module: nn.Module) -> dict[str, Tensor]:
+    def _own_buffers(self, module: nn.Module) -> dict[str, torch.Tensor]:
         return {k: b.detach().clone() for k, b in module.named_buffers() if k not in self._travelling}
 
-    def _views(self, row: Tensor) -> dict[str, Tensor]:
+    def _views(self, row: torch.Tensor) -> dict[str, torch.Tensor]:
         return {k: v.view(s) for (k, s), v in zip(self.shapes.items(), row[: sum(self._sizes)].split(self._sizes))}
 
     def init(self, mode: str) -> None:
@@ -206,7 +203,7 @@ class TorchLearner:
         self._point(module, self._bound_rows()[i], self._local[i])
         return module.eval()
 
-    def _point(self, module: nn.Module, row: Tensor, local: Mapping[str, Tensor]) -> None:
+    def _point(self, module: nn.Module, row: torch.Tensor, local: Mapping[str, torch.Tensor]) -> None:
         views = self._views(row)
         for name, p in module.named_parameters():
             p.data = views[name]
@@ -242,7 +239,7 @@ class TorchLearner:
         for t in range(steps):
             x, y = self._batch(own[picked[starts[t] : starts[t + 1]]])
 
-            def closure(x: Any = x, y: Tensor = y) -> Tensor:
+            def closure(x: Any = x, y: torch.Tensor = y) -> torch.Tensor:
                 optimizer.zero_grad()
                 loss = self._loss_of(self._worker, x, y)
                 loss.backward()
@@ -250,7 +247,7 @@ class TorchLearner:
                     self._call_hook(i, ctx)
                 return loss.detach()
 
-            total += optimizer.step(closure)  # type: ignore[call-overload]
+            total += optimizer.step(closure)
         optimizer.zero_grad()
         if scheduler is not None:
             scheduler.step()
@@ -258,26 +255,26 @@ class TorchLearner:
         self._still_views(i)
         return float(total) / steps
 
-    def _of_node(self, i: int) -> tuple[Optimizer, Any]:
+    def _of_node(self, i: int) -> tuple[torch.optim.Optimizer, Any]:
         if i not in self._optimizers:
             parameters = self._worker.parameters()
             if self._optimizer is None:
-                optimizer: Optimizer = torch.optim.SGD(
+                optimizer: torch.optim.Optimizer = torch.optim.SGD(
                     parameters, lr=learning_rate(self.lr, 0), momentum=self.momentum, weight_decay=self.weight_decay,
                     nesterov=self.nesterov,
                 )  # fmt: skip
             else:
                 optimizer = self._optimizer(parameters)
-                if not isinstance(optimizer, Optimizer):
+                if not isinstance(optimizer, torch.optim.Optimizer):
                     raise TypeError(f"optimizer: expected a torch.optim.Optimizer, got {type(optimizer).__name__}")
             self._optimizers[i] = optimizer, None if self._scheduler is None else self._scheduler(optimizer)
         return self._optimizers[i]
 
-    def _batch(self, samples: NDArray[np.int64]) -> tuple[Any, Tensor]:
+    def _batch(self, samples: NDArray[np.int64]) -> tuple[Any, torch.Tensor]:
         x, y = self.parts.dataset.fetch(samples)
         return self._transform(_tensors(x)), torch.as_tensor(y)
 
-    def _loss_of(self, module: nn.Module, x: Any, y: Tensor) -> Tensor:
+    def _loss_of(self, module: nn.Module, x: Any, y: torch.Tensor) -> torch.Tensor:
         output = module(**x) if isinstance(x, Mapping) else module(x)
         if self._loss is not None:
             return self._loss(output, y)
@@ -356,7 +353,7 @@ class TorchLearner:
         total = max(len(order), 1)
         return ({"accuracy": right / total} if counted else {}) | {"loss": loss / total}
 
-    def _mean_buffers(self) -> dict[str, Tensor]:
+    def _mean_buffers(self) -> dict[str, torch.Tensor]:
         out = {}
         for name, first in self._local[0].items():
             own = [local[name] for local in self._local]
@@ -375,7 +372,7 @@ class TorchLearner:
             plain: dict[str, Any] = {}
             for index, entries in whole["state"].items():
                 for key, value in entries.items():
-                    if isinstance(value, Tensor):
+                    if isinstance(value, torch.Tensor):
                         state[f"optimizer/{i}/{index}/{key}"] = value.detach().contiguous().numpy()
                     elif value is not None:
                         plain[f"{index}/{key}"] = value
@@ -432,7 +429,7 @@ class TorchLearner:
         low, high = _core.random_u32(self._seed, _core.FOR_TORCH, node, round, 0, 2)
         return int(low) | int(high) << 32
 
-    def _bound_rows(self) -> Tensor:
+    def _bound_rows(self) -> torch.Tensor:
         if self._rows is None:
             raise RuntimeError("bind(population, seed) must be called first; Simulation does it")
         return self._rows
@@ -440,7 +437,7 @@ class TorchLearner:
 
 def scaled(x: Any) -> Any:
     """uint8 pixels as float32 in 0 ... 1; anything else as it is."""
-    return x.to(torch.float32).div_(255) if isinstance(x, Tensor) and x.dtype == torch.uint8 else x
+    return x.to(torch.float32).div_(255) if isinstance(x, torch.Tensor) and x.dtype == torch.uint8 else x
 
 
 @contextmanager
@@ -475,12 +472,12 @@ def _tensors(x: Any) -> Any:
     return x
 
 
-def _logits(output: Any) -> Tensor:
+def _logits(output: Any) -> torch.Tensor:
     out = getattr(output, "logits", output)
-    if not isinstance(out, Tensor):
+    if not isinstance(out, torch.Tensor):
         raise TypeError(f"model: expected a tensor or an output with .logits, got {type(out).__name__}; pass loss=")
     return out
 
 
-def _classifies(logits: Tensor, y: Tensor) -> bool:
+def _classifies(logits: torch.Tensor, y: torch.Tensor) -> bool:
     return logits.ndim == 2 and y.ndim == 1 and not y.is_floating_point()
