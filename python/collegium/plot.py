@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -79,10 +79,16 @@ def _figure(panels: int) -> tuple[Figure, list[Axes]]:
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError("pictures need matplotlib: pip install 'collegium[plot]'") from None
-    if "IPython" in sys.modules:
-        # Registers how a notebook shows a figure; the figure itself stays out of pyplot's list.
-        import matplotlib.pyplot  # noqa: F401
-    figure = Figure(figsize=(4.6 * panels, 3.8), layout="constrained")
+
+    class Shown(Figure):
+        """A figure that a notebook shows at the end of a cell, without pyplot, which would keep a list of it."""
+
+        def _repr_png_(self) -> bytes:
+            buffer = io.BytesIO()
+            self.savefig(buffer, format="png", dpi=80)
+            return buffer.getvalue()
+
+    figure = Shown(figsize=(4.6 * panels, 3.8), layout="constrained")
     return figure, list(np.atleast_1d(figure.subplots(1, panels)))
 
 

@@ -57,7 +57,7 @@ class Resets:
             "every_round": seen,
             "after_sync": seen & (self.last[rows] < round - 1),
         }
-        out = rows[stale[self.mode]]
+        out: Rows = rows[stale[self.mode]]
         self.last[rows] = round
         return out
 
