@@ -20,7 +20,9 @@ import collegium
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="collegium reproduce skiptrain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--scale", choices=("small", "cifar10", "paper"), default="small")
     parser.add_argument("--dry-run", action="store_true", help="say what it would take, and train nothing")
     parser.add_argument("--seeds", type=int, help="how many (small: 4, otherwise 1)")

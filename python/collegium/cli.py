@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import runpy
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,14 @@ from ._version import __version__
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status (2: bad arguments)."""
+    try:
+        return _run(argv)
+    except BrokenPipeError:  # the reader of our output has seen enough (`| head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="collegium", description="Collaborative and distributed machine learning.")
     parser.add_argument("--version", action="version", version=f"collegium {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -42,6 +42,9 @@ def test_demo_writes_a_table_and_a_picture(tmp_path):
         (["demo", "--seeds", "0"], "seeds: expected at least 1"),
         (["demo", "--degree", "40"], "degree"),
         (["bench", "nothing"], "expected one of"),
+        (["reproduce", "nothing"], "expected one of"),
+        (["reproduce", "skiptrain", "--scale", "huge"], "invalid choice"),
+        (["data", "fetch", "nothing"], "nothing"),
         (["nonsense"], "invalid choice"),
         ([], "COMMAND"),
     ],
@@ -57,6 +60,19 @@ def test_bench_outside_a_checkout(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(["bench", "aggregate"])
     assert caught.value.code == 2 and "source checkout" in capsys.readouterr().err
+
+
+def test_reproduce_says_what_it_would_take():
+    done = command("reproduce", "skiptrain", "--dry-run")
+    assert done.returncode == 0 and "digits: 32 nodes" in done.stdout
+    done = command("reproduce", "skiptrain", "--help")
+    assert done.returncode == 0 and "usage: collegium reproduce skiptrain" in done.stdout
+
+
+def test_output_may_be_cut_off():
+    script = f"{sys.executable} -m collegium data list | head -1"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == "" and done.stdout.startswith("name")
 
 
 def test_importing_pulls_in_nothing_heavy():
