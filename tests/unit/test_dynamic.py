@@ -121,7 +121,7 @@ def test_a_graph_of_your_own():
 
     d = Alternating(5, 10, "alternating")
     assert d.graph(20) == topology.star(5) and d.graph(21) == topology.ring(5) and d.is_connected
-    with pytest.raises(NotImplementedError, match="Alternating never repeats and must say itself"):
+    with pytest.raises(TypeError, match="Alternating never repeats: it must define is_connected"):
         _ = Alternating(5, None, "alternating").is_connected
 
 

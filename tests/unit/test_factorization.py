@@ -433,6 +433,9 @@ class Ratings(types.SimpleNamespace):
     def __len__(self):
         return len(self.y)
 
+    def digest(self):
+        return "ratings"
+
 
 def ratings(users=6, items=8, train=40, test=25, seed=3):
     rng = np.random.default_rng(seed)

@@ -105,6 +105,12 @@ def test_a_folder_with_another_run_is_refused(tmp_path):
         "schedule": ({"schedule": dl.SkipTrain(2, 1)}, r"schedule was 'SkipTrain\(2, 2\)', is 'SkipTrain\(2, 1\)'"),
         "data": ({"data": data.digits().partition(6, seed=1)}, "data was "),
         "model": ({"model": dl.models.MLP(64, 10)}, "model was .*; shapes was "),
+        "other digits": (
+            {"data": data.Parts(data.digits(seed=9), data.digits().partition(6, kind="shards", seed=1).indices)},
+            "data was ",
+        ),
+        "weights": ({"exchange": dl.Mixing(weights=dl.topology.ring(6).mixing().mask_nodes([]))}, "weights was "),
+        "energy": ({"energy": dl.energy.DeviceFleet(np.ones(6))}, "energy was "),
         "exchange": ({"exchange": dl.Mixing(2)}, r"exchange was .*rounds=1.*is .*rounds=2"),
     }
     for name, (options, text) in changed.items():

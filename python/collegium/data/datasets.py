@@ -110,6 +110,15 @@ class Dataset:
         name = f"{self.name}: " if self.name else ""
         return f"Dataset({name}{len(self)} + {self.test_size} test, {self.x.dtype} {self.x.shape[1:]})"
 
+    def digest(self) -> str:
+        """SHA-256 of the training set: types, shapes, all labels, about 64 evenly spaced samples."""
+        h = hashlib.sha256()
+        x = getattr(self, "x", None)
+        for a in (self.y,) if x is None else (self.y, x[:: max(1, len(x) // 64)]):
+            h.update(f"{a.dtype} {a.shape}".encode())
+            h.update(np.ascontiguousarray(a).reshape(-1).view(np.uint8).data)
+        return h.hexdigest()
+
     def partition(self, n: int, kind: str = "iid", *, seed: int = 0, **options: Any) -> Parts:
         """Splits the training samples among n nodes; see `collegium.data.partition` for kinds and options.
 
@@ -180,8 +189,9 @@ class Parts(Sequence[tuple[Any, Any]]):
         return np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64), np.concatenate(self.indices)
 
     def digest(self) -> str:
-        """SHA-256 of who holds which sample."""
-        h = hashlib.sha256()
+        """SHA-256 of who holds which sample of what: indices, labels, and some of the samples (all would be read from
+        disk)."""
+        h = hashlib.sha256(self.dataset.digest().encode())
         for a in self.flat():
             h.update(a.data)
         return h.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Any
 
@@ -15,3 +16,13 @@ def describe(thing: Any) -> str:
         return re.sub(r" at 0x[0-9a-f]+", "", repr(thing))
     named = thing if hasattr(thing, "__qualname__") else type(thing)
     return f"{named.__module__}.{named.__qualname__}"
+
+
+def digest(graph: Any) -> str:
+    """SHA-256 of a Topology, a MixingMatrix, or the first rounds of a Dynamic."""
+    h = hashlib.sha256()
+    rounds = [graph.matrix(t) for t in range(min(graph.period or 4, 64))] if hasattr(graph, "matrix") else [graph]
+    for g in rounds:
+        for name in ("indptr", "indices", "weights"):
+            h.update(getattr(g, name, b""))
+    return h.hexdigest()

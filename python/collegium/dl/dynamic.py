@@ -77,7 +77,7 @@ class Dynamic(ABC):
     def is_connected(self) -> bool:
         """Can every node's model reach every other, along the edges of all rounds of a period together?"""
         if self.period is None:
-            raise NotImplementedError(f"{type(self).__name__} never repeats and must say itself if it is connected")
+            raise TypeError(f"{type(self).__name__} never repeats: it must define is_connected itself")
         rounds = [self.at(t) for t in range(self.period)]
         if any(isinstance(given, Topology) and given.is_connected for given in rounds):
             return True

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from .. import _core
 from .._check import choice, integer
 from ..engine import Context
+from ._describe import digest
 from .dynamic import Dynamic
 from .graph import Topology
 from .population import Population
@@ -95,6 +96,12 @@ class Mixing:
 
     def __repr__(self) -> str:
         return f"Mixing(rounds={self.rounds}, weights={self.weights!r})"
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What must be the same for a run to go on, beside repr(self): weights of one's own."""
+        graph = self._graph
+        own = graph is not None and not isinstance(self.weights, str)
+        return {"weights": digest(graph) if own and graph is not None else self._kind}
 
     def bind(self, ctx: Context) -> None:
         """Takes the graph of the run. Raises ValueError if the weights do not fit it."""

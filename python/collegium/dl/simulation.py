@@ -28,7 +28,7 @@ from ..engine import (
 )  # fmt: skip
 from ..errors import Diverged
 from ..history import History
-from ._describe import describe
+from ._describe import describe, digest
 from ._interrupt import Interrupt
 from .accounting import FleetEnergy, Measured, energy_model
 from .checkpoint import RunFolder, differences
@@ -357,14 +357,12 @@ class Simulation:
     def _fingerprint(self) -> dict[str, Any]:
         slots = {"topology": self.topology, "schedule": self.schedule, "exchange": self.exchange}
         described = {k: describe(v) for k, v in slots.items()} | {"mechanism": describe(self._ctx.mechanism)}
-        edges = hashlib.sha256()
-        for a in (getattr(self.topology, "indptr", None), getattr(self.topology, "indices", None)):
-            if a is not None:
-                edges.update(np.ascontiguousarray(a).data)
+        fleet = self.energy.fleet if isinstance(self.energy, FleetEnergy) else None
         return {
             "shapes": [[k, list(v)] for k, v in self.population.shapes.items()], "nodes": self.topology.n,
-            "seed": self.seed, "local_steps": self.local_steps, "isa": _core.isa(), "edges": edges.hexdigest(),
-            "first models": self._first_models, **described, **_asked(self.learner, "fingerprint"),
+            "seed": self.seed, "local_steps": self.local_steps, "isa": _core.isa(), "edges": digest(self.topology),
+            "first models": self._first_models, "energy": fleet and hashlib.sha256(fleet.e_wh.data).hexdigest(),
+            **described, **getattr(self.exchange, "fingerprint", dict)(), **_asked(self.learner, "fingerprint"),
         }  # fmt: skip
 
     def _init(self, init: str | Mapping[str, Any] | Path_) -> None:
