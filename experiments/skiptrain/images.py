@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from collegium import data, dl
 
 
@@ -101,7 +99,7 @@ def run(task: Task, seeds: Iterable[int], out: Path, progress: bool | None = Non
                     progress=progress,
                 )  # fmt: skip
                 hist.report(folder / "report.html")
-                end = full_test(sim) if task.eval_samples is not None else hist.last
+                end = sim.evaluate()  # on the whole test half, where the run may have looked at a sample of it
                 rows.append({"degree": degree, "setting": name, "seed": seed, **end, "seconds": sim.ledger.seconds})
                 print(
                     f"{degree}-regular seed {seed} {name:25} "
@@ -114,17 +112,6 @@ def run(task: Task, seeds: Iterable[int], out: Path, progress: bool | None = Non
     out.mkdir(parents=True, exist_ok=True)
     frame.to_csv(out / f"{task.name}.csv", index=False)
     return frame
-
-
-def full_test(sim: dl.Simulation) -> dict[str, Any]:
-    """The end measured on the whole test half, where the run looked at a sample of it."""
-    test = np.setdiff1d(np.arange(sim.learner.test_size), sim._evaluation.validation)
-    nodes = sim.learner.evaluate(sim.population.X, test)
-    mean = sim.learner.evaluate(sim.population.consensus()[0][None], test)
-    return {
-        **sim.history.last, "accuracy": float(nodes["accuracy"].mean()), "accuracy_std": float(nodes["accuracy"].std()),
-        "mean_model_accuracy": float(mean["accuracy"][0]),
-    }  # fmt: skip
 
 
 def dry_run(task: Task, say: Callable[[str], None] = print) -> None:

@@ -274,6 +274,13 @@ def test_eval_samples_are_always_the_same(kind):
         assert everything[name] == pytest.approx(more[name])
 
 
+def test_evaluate_looks_and_adds_nothing():
+    sim = simulate(validation=0.5)
+    row = sim.run(2).last
+    assert sim.evaluate() == row and len(sim.history) == 1
+    assert sim.evaluate(eval_samples=20, eval_fn=lambda s: {"t": s.round})["t"] == 2.0
+
+
 def test_eval_fn_adds_columns():
     sim = simulate()
     hist = sim.run(4, eval_every=2, eval_fn=lambda s: {"norm": np.linalg.norm(s.population.X, axis=1), "t": s.round})

@@ -169,6 +169,10 @@ class Simulation:
         """Rounds, trainings, Wh, bytes and seconds (train, exchange, evaluate) so far."""
         return self._executor.ledger
 
+    def evaluate(self, eval_samples: int | None = None, eval_fn: EvalFn | None = None) -> dict[str, Any]:
+        """The row that an evaluation would add to the history now; nothing is added. Arguments as in `run`."""
+        return self._evaluation.measure(self, Evaluate(self.round), self._evaluation.picked(eval_samples), eval_fn)[0]
+
     def plan(self, rounds: int) -> Plan:
         """What `run(rounds)` would do and cost, without training."""
         actions = checked_plan(self.schedule, integer(rounds, "rounds", 1), self.topology.n, self.seed)
