@@ -134,7 +134,7 @@ def dry_run(task: Task, say: Callable[[str], None] = print) -> None:
     energy = fleet(task)
     for name, (rounds, schedule) in schedules(task).items():
         actions = schedule.plan(rounds, task.nodes, 1)
-        trainings = int(actions.sum(dtype=np.int64))
+        trainings = int(actions.sum(dtype=int))
         wh = float((actions.sum(0) * energy.e_wh).sum())
         sent = [rounds * task.nodes * d * size * 4 / 1e9 for d in task.degrees]
         say(
