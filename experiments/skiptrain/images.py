@@ -12,7 +12,8 @@ from collegium import data, dl
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained, and for how long. gammas: the (gamma_train, gamma_sync) to try."""
+    """What is trained, and for how long. gammas: the (gamma_train, gamma_sync) to try. eval_samples: of the test half
+    along the way; end_samples: at the end."""
 
     name: str
     nodes: int
@@ -25,6 +26,7 @@ class Task:
     gammas: tuple[tuple[int, int], ...]
     eval_samples: int | None
     eval_every: int
+    end_samples: int | None = None
 
 
 GRID = tuple((a, b) for a in range(1, 5) for b in range(1, 5))
@@ -99,7 +101,7 @@ def run(task: Task, seeds: Iterable[int], out: Path, progress: bool | None = Non
                     progress=progress,
                 )  # fmt: skip
                 hist.report(folder / "report.html")
-                end = sim.evaluate()  # on the whole test half, where the run may have looked at a sample of it
+                end = sim.evaluate(task.end_samples)
                 rows.append({"degree": degree, "setting": name, "seed": seed, **end, "seconds": sim.ledger.seconds})
                 print(
                     f"{degree}-regular seed {seed} {name:25} "
@@ -151,4 +153,5 @@ def dry_run(task: Task, say: Callable[[str], None] = print) -> None:
 
 def quick(task: Task) -> Task:
     """A few rounds of the same, to see that it runs."""
-    return replace(task, rounds=4, local_steps=1, gammas=task.gammas[:1], degrees=task.degrees[:1], eval_samples=64)
+    few = {"rounds": 4, "local_steps": 1, "eval_samples": 64, "end_samples": 64}
+    return replace(task, gammas=task.gammas[:1], degrees=task.degrees[:1], **few)
