@@ -29,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--kind", choices=("native", "torch"), default="native", help="learner of the small scale")
     parser.add_argument("--out", type=Path, default=Path("out/skiptrain"), help="checkpoints, histories, reports")
     args = parser.parse_args(argv)
+    if args.seeds is not None and args.seeds < 1:
+        parser.error(f"--seeds: expected at least 1, got {args.seeds}")
     try:
         if args.scale == "small":
             if args.dry_run:

@@ -221,15 +221,14 @@ class Executor:
                 self._book(self.exchange.step(self.population.X, round=record.round, ctx=ctx))
                 ledger.seconds["exchange"] += time.perf_counter() - start
                 ledger.rounds = record.round + record.rounds
+                self.inside_round = False
                 if self.after_exchange is not None:
                     self.after_exchange(record)
             elif isinstance(record, Evaluate):
                 stop = self.evaluate(record) or stop
                 ledger.seconds["evaluate"] += time.perf_counter() - start
-            else:
-                self.inside_round = False
-                if (self.boundary is not None and self.boundary(record)) or stop:
-                    break
+            elif (self.boundary is not None and self.boundary(record)) or stop:
+                break
 
     def _book(self, traffic: Traffic) -> None:
         total = int(traffic[0].sum()) if isinstance(traffic, tuple) else int(traffic)

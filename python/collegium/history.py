@@ -101,6 +101,14 @@ class History:
         self.save(path)
         self._file = Path(path)
 
+    @classmethod
+    def resume(cls, path: str | os.PathLike[str], size: int) -> History:
+        """The history in the first `size` bytes of a kept file; the rest is cut off, and new lines go there."""
+        out = cls.load(path, size)
+        os.truncate(path, size)
+        out._file = Path(path)
+        return out
+
     def sync(self) -> int:
         """Bytes of the kept file, all of them on the disk by now."""
         assert self._file is not None

@@ -35,7 +35,7 @@ def history(run: History) -> Figure:
     if energy:
         axes[2].plot(run.column("round"), run.column("energy_wh"), "C0.-")
         _label(axes[2], "round", "training energy of the network (Wh)")
-    figure.suptitle(run.name)
+    figure.suptitle(_plain(run.name))
     return figure
 
 
@@ -46,17 +46,28 @@ def compare(runs: Sequence[History]) -> Figure:
     """
     if not runs:
         raise ValueError("runs: expected at least one history, got none")
-    cost = "trainings" if any(np.isnan(r.column("energy_wh").astype(float)).any() for r in runs) else "energy_wh"
+    spent = cost(runs)
     figure, axes = _figure(3)
     for k, run in enumerate(runs):
         _accuracy(axes[0], run, "round", f"C{k}")
-        _accuracy(axes[1], run, cost, f"C{k}")
+        _accuracy(axes[1], run, spent, f"C{k}")
     axes[0].set_title("equal rounds")
     axes[1].set_title("equal energy")
-    axes[1].set_xlabel("training energy (Wh)" if cost == "energy_wh" else "trainings, all nodes")
+    axes[1].set_xlabel("training energy (Wh)" if spent == "energy_wh" else "trainings, all nodes")
     axes[0].legend(loc="lower right")
     _consensus(axes[2], runs)
     return figure
+
+
+def cost(runs: Sequence[History]) -> str:
+    """The column that compares what the runs spent: energy_wh, or trainings where a run has no energy model."""
+    unknown = any(np.isnan(run.column("energy_wh").astype(float)).any() for run in runs)
+    return "trainings" if unknown else "energy_wh"
+
+
+def _plain(name: str) -> str:
+    """A name as it is, not as mathematics."""
+    return name.replace("$", r"\$")
 
 
 def sweep(runs: Sweep, metric: str = "accuracy", confidence: float = 0.95) -> Figure:
@@ -66,7 +77,7 @@ def sweep(runs: Sweep, metric: str = "accuracy", confidence: float = 0.95) -> Fi
     groups = summary.groupby(runs.settings, sort=False) if runs.settings else [((), summary)]
     for k, (values, group) in enumerate(groups):
         named = zip(runs.settings, values if isinstance(values, tuple) else (values,))
-        ax.plot(group["round"], group["mean"], f"C{k}.-", label=", ".join(f"{a}={b}" for a, b in named) or None)
+        ax.plot(group["round"], group["mean"], f"C{k}.-", label=_plain(", ".join(f"{a}={b}" for a, b in named)) or None)
         ax.fill_between(group["round"], group["low"], group["high"], color=f"C{k}", alpha=0.15, linewidth=0)
     if runs.settings:
         ax.legend()
@@ -102,7 +113,7 @@ def metric(run: History) -> str:
 def _accuracy(ax: Axes, run: History, against: str, color: str) -> None:
     name = metric(run)
     x, mean = run.column(against).astype(float), run.column(name).astype(float)
-    ax.plot(x, mean, f"{color}.-", label=run.name)
+    ax.plot(x, mean, f"{color}.-", label=_plain(run.name))
     spread = run.spread(name)
     ax.fill_between(x, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0)
     _label(ax, against, f"test {name} (mean and spread over nodes)")
@@ -110,7 +121,7 @@ def _accuracy(ax: Axes, run: History, against: str, color: str) -> None:
 
 def _consensus(ax: Axes, runs: Sequence[History]) -> None:
     for k, run in enumerate(runs):
-        ax.plot(run.column("round"), run.column("consensus"), f"C{k}.-", label=run.name)
+        ax.plot(run.column("round"), run.column("consensus"), f"C{k}.-", label=_plain(run.name))
     ax.set_yscale("log")
     _label(ax, "round", "consensus distance")
     ax.set_title("disagreement")

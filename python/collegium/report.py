@@ -25,6 +25,9 @@ svg { max-width: 100%; height: auto; } details { margin: 1rem 0; } small { color
 """
 
 
+_SHOWN = ("round", "accuracy", "accuracy_std", "mean_model_accuracy", "loss", "rmse", "trainings", "energy_wh")
+
+
 def report(runs: Sequence[History], path: str | os.PathLike[str], title: str | None = None) -> None:
     """Writes an HTML page: the last figures of every run, at equal rounds and at equal energy; curves; all rows.
 
@@ -37,7 +40,9 @@ def report(runs: Sequence[History], path: str | os.PathLike[str], title: str | N
     figures += [run.plot() for run in runs]
     body = [f"<h1>{html.escape(title)}</h1>", "<h2>At the end of each run</h2>", _ends(runs)]
     if len(runs) > 1:
-        body += ["<h2>At equal training</h2>", _equal(runs)]
+        cost = plot.cost(runs)
+        body += ["<h2>At equal rounds</h2>", _equal(runs, "round")]
+        body += [f"<h2>At equal {'energy' if cost == 'energy_wh' else 'training'}</h2>", _equal(runs, cost)]
     body += [_svg(figure) for figure in figures]
     for run in runs:
         table = run.frame().to_html(index=False, border=0, float_format=lambda v: f"{v:.5g}")
@@ -62,17 +67,18 @@ def _ends(runs: Sequence[History]) -> str:
     return str(frame.to_html(index=False, border=0, float_format=lambda v: f"{v:.5g}"))
 
 
-def _equal(runs: Sequence[History]) -> str:
-    """Every run at the first row where it has trained as often as the least trained run did in all."""
+def _equal(runs: Sequence[History], column: str) -> str:
+    """Every run at its last evaluation within what the run with the smallest total has spent."""
     import pandas as pd
 
-    budget = min(run.last["trainings"] for run in runs)
+    most = min(run.last[column] for run in runs)
     rows = []
     for run in runs:
         frame = run.frame()
-        reached = frame[frame["trainings"] >= budget].iloc[0]
-        rows.append({"run": run.name, **reached[["round", "accuracy", "trainings", "energy_wh"]]})
-    note = f"<p>First evaluation after {budget:,} trainings, the number of the run that trained least.</p>"
+        within = frame[frame[column] <= most * (1 + 1e-12)]
+        shown = {k: within.iloc[-1][k] if len(within) else float("nan") for k in _SHOWN if k in frame}
+        rows.append({"run": run.name, **shown})
+    note = f"<p>The last evaluation of each run at which {column} is at most {most:,.6g}.</p>"
     return note + str(pd.DataFrame(rows).to_html(index=False, border=0, float_format=lambda v: f"{v:.5g}"))
 
 

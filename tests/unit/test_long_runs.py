@@ -56,18 +56,14 @@ def test_resume_gives_the_bits_of_a_run_without_interruption(kind, extra, tmp_pa
     whole = simulate(kind, **options)
     whole.run(16, eval_every=4, log_consensus=True)
     for stop in (3, 8, 13):
-        folder = tmp_path / str(stop)
         first = simulate(kind, **options)
-        first.run(16, eval_every=4, log_consensus=True, checkpoint=folder, checkpoint_every=3, callback=None)
-        first = simulate(kind, **options)  # another one is cut off in the middle
         target = tmp_path / f"cut{stop}"
         with pytest.raises(ZeroDivisionError):
             first.run(16, eval_every=4, log_consensus=True, checkpoint=target, checkpoint_every=3,
                       eval_fn=lambda s, stop=stop: {} if s.round < stop else 1 / 0)  # fmt: skip
         second = simulate(kind, **options)
         hist = second.run(16, eval_every=4, log_consensus=True, checkpoint=target, checkpoint_every=3, resume=True)
-        for run in (second,):
-            np.testing.assert_array_equal(run.population.X, whole.population.X)
+        np.testing.assert_array_equal(second.population.X, whole.population.X)
         assert rows(hist) == rows(whole.history)
         assert hist._consensus == whole.history._consensus
         assert History.load(target / "history.jsonl")._rows == hist._rows
@@ -182,6 +178,90 @@ def test_a_learner_without_state_says_what_is_missing(tmp_path):
         sim.run(2, eval_samples=3)
 
 
+def test_what_a_resume_must_not_take_for_the_same(tmp_path):
+    rate = 0.05
+    slow = lambda factor: lambda round: factor * rate  # the same name, another value
+    cases = {
+        "lr": ({"lr": slow(1.0)}, {"lr": slow(0.5)}),
+        "energy": ({"energy": None}, {}),
+        "joules": ({}, {"energy": dl.energy.DeviceFleet(np.linspace(1, 2, 6), joules_per_byte_sent=1.0)}),
+        "validation": ({"validation": 0.5}, {"validation": 0.25}),
+        "test": ({}, {"test": (data.digits().x_test[:99], data.digits().y_test[:99])}),
+        "schedule": ({"schedule": Every(2)}, {"schedule": Every(3)}),
+    }
+    for name, (before, after) in cases.items():
+        simulate(**before).run(4, checkpoint=tmp_path / name)
+        simulate(**before).run(6, checkpoint=tmp_path / name, resume=True)
+        with pytest.raises(
+            ValueError, match=f"(?s)another configuration: .*{'energy' if name == 'joules' else name} was"
+        ):
+            simulate(**after).run(8, checkpoint=tmp_path / name, resume=True)
+
+
+class Every:
+    """A schedule that does not say what it is."""
+
+    def __init__(self, k):
+        self.k = k
+
+    def plan(self, rounds, n, seed=0):
+        return np.repeat((np.arange(rounds) % self.k == 0)[:, None], n, axis=1).astype(np.uint8)
+
+
+def test_one_run_a_folder_at_a_time(tmp_path):
+    def second(sim):
+        with pytest.raises(RuntimeError, match="another run is at work in"):
+            simulate().run(8, checkpoint=tmp_path, resume=True)
+        return True
+
+    old = simulate()
+    old.run(4, eval_every=4, checkpoint=tmp_path, callback=second)
+    assert old.round == 4
+    simulate().run(8, checkpoint=tmp_path, resume=True)
+    with pytest.raises(ValueError, match="another run wrote to .* since this simulation did"):
+        old.run(12, checkpoint=tmp_path)
+    text = (tmp_path / "history.jsonl").read_text()
+    for damaged in (text[:-20], text.replace('"round": 4', '"round": 5')):
+        (tmp_path / "history.jsonl").write_text(damaged)
+        with pytest.raises(ValueError, match="is not the history that the checkpoint was written with"):
+            simulate().run(8, checkpoint=tmp_path, resume=True)
+
+
+def test_a_failing_eval_fn_leaves_the_models_of_a_whole_round(tmp_path):
+    sim = simulate()
+    with pytest.raises(ZeroDivisionError):
+        sim.run(8, eval_every=4, eval_fn=lambda s: 1 / 0, checkpoint=tmp_path)
+    sim.run(8, eval_every=4, checkpoint=tmp_path)
+    whole = simulate()
+    whole.run(8, eval_every=4)
+    np.testing.assert_array_equal(sim.population.X, whole.population.X)
+    assert sim.history.column("round").tolist() == [8]
+    for bad, error, text in (
+        (lambda s: None, TypeError, "eval_fn: expected it to return name -> number, got None"),
+        (lambda s: {"a": "b"}, TypeError, "eval_fn: 'a': expected numbers, got 'b'"),
+        (5, TypeError, "eval_fn: expected a function of the simulation, got 5"),
+    ):
+        with pytest.raises(error, match=text):
+            simulate().run(2, eval_fn=bad)
+    with pytest.raises(TypeError, match="callback: expected a function of the simulation, got 5"):
+        simulate().run(2, callback=5)
+
+
+def test_nan_that_was_there_before_training_is_refused():
+    sim = simulate(schedule=dl.Greedy([0, 9, 9, 9, 9, 9]))
+    sim.population.X[0, 3] = np.nan
+    with pytest.raises(ValueError, match=r"population: expected finite models, got nan in 'fc1.weight' of node 0"):
+        sim.run(4)
+    state = {k: np.full(s, 1e300) for k, s in dl.models.MLP(64, 16, 10).shapes.items()}
+    with pytest.raises(ValueError, match=r"state\['fc1.weight'\]: expected finite numbers of float32's range, got inf"):
+        simulate(init=state)
+    for init, error in ((5, "init: expected one of 'common', 'own'"), (".", "init: expected one of 'common', 'own'")):
+        with pytest.raises(ValueError, match=error):
+            simulate(init=init)
+    with pytest.raises(TypeError, match=r"schedule: expected an object with plan\(rounds, n, seed\), got 3"):
+        simulate(schedule=3)
+
+
 # ---- interruption ----
 
 
@@ -229,6 +309,20 @@ def test_a_second_ctrl_c_does_not_wait_and_the_run_is_then_of_no_round(tmp_path)
     whole.run(16, eval_every=2)
     np.testing.assert_array_equal(sim.population.X, whole.population.X)
     assert rows(sim.history) == rows(whole.history)
+
+
+def test_ctrl_c_without_evaluations_leaves_something_to_look_at(tmp_path):
+    class Pressed(dl.Mixing):
+        def step(self, X, *, round, ctx=None):
+            if round >= 4:
+                signal.raise_signal(signal.SIGINT)
+            return super().step(X, round=round, ctx=ctx)
+
+    sim = simulate(exchange=Pressed())
+    with pytest.raises(KeyboardInterrupt):
+        sim.run(16, checkpoint=tmp_path)
+    assert sim.history.column("round").tolist() == [sim.round] and sim.round < 16
+    sim.history.report(tmp_path / "page.html")
 
 
 def test_runs_in_other_threads_leave_signals_alone():
@@ -317,12 +411,20 @@ def test_validation_is_a_part_of_the_test_set_or_samples_of_its_own(kind):
 
 
 def test_early_stopping_looks_at_the_history_only(tmp_path):
-    class Stuck(dl.EarlyStopping):
-        pass
-
+    stop = lambda: dl.EarlyStopping(patience=3)
     sim = simulate(validation=0.5, lr=1e-12)
-    sim.run(40, eval_every=2, callback=dl.EarlyStopping(patience=3), checkpoint=tmp_path)
+    sim.run(40, eval_every=2, callback=stop(), checkpoint=tmp_path)
     assert sim.round == 8  # the first evaluation is the best, three more bring nothing
+    for _ in range(2):  # a run that was stopped stays stopped
+        again = simulate(validation=0.5, lr=1e-12)
+        hist = again.run(40, eval_every=2, callback=stop(), checkpoint=tmp_path, resume=True)
+        assert again.round == 8 and len(hist) == 4
+    more = simulate(validation=0.5, lr=1e-12)
+    more.run(10, eval_every=2, checkpoint=tmp_path, resume=True)
+    assert more.round == 10
+    numpy_says = simulate()
+    numpy_says.run(20, eval_every=2, callback=lambda s: np.bool_(s.round >= 4))
+    assert numpy_says.round == 4
     again = simulate(validation=0.5, lr=1e-12)
     with pytest.raises(KeyError, match="no column 'f1'"):
         again.run(4, callback=dl.EarlyStopping("f1"))
@@ -417,6 +519,10 @@ def test_sweep_over_seeds_and_settings(tmp_path):
     assert again.frame().equals(frame)
     figure = sweep.plot()
     assert [t.get_text() for t in figure.axes[0].get_legend().get_texts()] == ["gamma=1", "gamma=2"]
+    odd = {"schedule": [dl.DPSGD(), None], "lr": [lambda r: 0.1, lambda r: 0.2], "name": ["a/b", "a_b" * 200]}
+    make = lambda seed, schedule, lr, name: simulate(seed=seed, schedule=schedule, lr=lr)
+    many = dl.sweep(make, rounds=2, seeds=[1, 2], grid=odd, folder=tmp_path / "odd")
+    assert len(list((tmp_path / "odd").iterdir())) == 16 and len(many.summary()) == 8
     one = dl.sweep(lambda seed: simulate(seed=seed), rounds=2, seeds=[1])
     assert np.isnan(one.summary()["low"]).all() and one.plot() is not None
     with pytest.raises(ValueError, match="metric: no column 'f1'"):
@@ -425,20 +531,36 @@ def test_sweep_over_seeds_and_settings(tmp_path):
         dl.sweep(build, rounds=2, seeds=[])
 
 
+def test_trap_9_the_report_compares_at_equal_energy(tmp_path):
+    from collegium.report import _equal
+
+    fleet = dl.energy.DeviceFleet([1, 1, 1, 10, 10, 10])
+    greedy, dpsgd = (
+        simulate(schedule=dl.Greedy([8, 8, 8, 0, 0, 0]), energy=fleet),
+        simulate(schedule=dl.DPSGD(), energy=fleet),
+    )
+    for sim in (greedy, dpsgd):
+        sim.run(8, eval_every=1)
+    table = _equal([greedy.history, dpsgd.history], "energy_wh")
+    assert "at most 24" in table
+    row = [r for r in dpsgd.history._rows if r["energy_wh"] <= 24]
+    assert not row and "NaN" in table  # one round of D-PSGD costs 33: nothing of it fits into 24
+
+
 def test_report_is_one_self_contained_page(tmp_path):
     from collegium.report import report
 
     a, b = simulate(), simulate(schedule=dl.DPSGD())
     for sim in (a, b):
         sim.run(8, eval_every=2)
-    a.history.name = "SkipTrain <b>"
+    a.history.name = "SkipTrain <b> costs $5_{"
     path = tmp_path / "run.html"
     a.history.report(path)
     text = path.read_text()
-    assert "SkipTrain &lt;b&gt;" in text and "<b>" not in text and text.count("<svg") == 1
+    assert "SkipTrain &lt;b&gt; costs $5_{" in text and "<b>" not in text and text.count("<svg") == 1
     report([a.history, b.history], path)
     text = path.read_text()
-    assert text.count("<svg") == 3 and "At equal training" in text
+    assert text.count("<svg") == 3 and "At equal rounds" in text and "At equal energy" in text
     loads = re.findall(r'(?:src|href)="(?!#)[^"]*"', text)
     assert not [x for x in loads if "http" in x or ".js" in x or ".css" in x], loads
     assert [f.name for f in tmp_path.iterdir()] == ["run.html"]

@@ -361,6 +361,90 @@ def test_any_optimizer_any_loss_any_hook():
     np.testing.assert_allclose(still.population.X, before, atol=1e-7)
 
 
+def test_parameter_groups_and_state_of_any_kind_are_kept(tmp_path):
+    def groups(parameters):
+        parameters = [*parameters]
+        biases = [p for p in parameters if p.ndim == 1]
+        return torch.optim.SGD([{"params": [p for p in parameters if p.ndim > 1]}, {"params": biases, "lr": 0.3}], 0.1)
+
+    def generator_twice(parameters):
+        return torch.optim.SGD([{"params": [p for p in parameters if p.ndim > 1]},
+                                {"params": [p for p in parameters if p.ndim == 1]}], 0.1)  # fmt: skip
+
+    lr = torch.optim.lr_scheduler
+    makers = {
+        "groups": (groups, None), "twice": (generator_twice, None),
+        "lbfgs": (lambda p: torch.optim.LBFGS(p, lr=0.1, max_iter=2), None),
+        "tensor lr": (lambda p: torch.optim.Adam(p, torch.tensor(1e-3)), None),
+        "chained": (
+            lambda p: torch.optim.SGD(p, 0.1), lambda o: lr.ChainedScheduler([lr.StepLR(o, 2), lr.ConstantLR(o)]),
+        ),
+    }  # fmt: skip
+    for name, (optimizer, scheduler) in makers.items():
+        whole, first, second = (simulate(optimizer=optimizer, scheduler=scheduler) for _ in range(3))
+        start = whole.population.X.copy()
+        whole.run(6)
+        first.run(3, checkpoint=tmp_path / name)
+        second.run(6, checkpoint=tmp_path / name, resume=True)
+        np.testing.assert_array_equal(second.population.X, whole.population.X, err_msg=name)
+        moved = np.abs(whole.population.X - start).max(0)
+        assert moved[-10:].max() > 1e-4, name  # the last layer's bias too
+    with pytest.raises(TypeError, match="scheduler: ReduceLROnPlateau needs a metric"):
+        simulate(scheduler=lr.ReduceLROnPlateau).run(1)
+    with pytest.raises(TypeError, match=r"scheduler: expected a torch LRScheduler, got NoneType"):
+        simulate(scheduler=lambda o: None).run(1)
+    with pytest.raises(ValueError, match="another configuration: .*model was"):
+        simulate(dropout, optimizer=groups).run(6, checkpoint=tmp_path / "groups", resume=True)
+    with pytest.raises(ValueError, match="another configuration: .*optimizer was"):
+        simulate(optimizer=generator_twice).run(6, checkpoint=tmp_path / "groups", resume=True)
+
+
+def test_evaluation_changes_nothing_and_random_transforms_are_the_same_every_time():
+    noisy = {"test_transform": lambda x: x + 0.5 * torch.randn(x.shape), "transform": lambda x: x}
+    a, b = simulate(**noisy), simulate(**noisy)
+    torch.manual_seed(1)
+    a.run(4, eval_every=1)
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    b.run(4, eval_every=4)
+    assert torch.equal(state, torch.get_rng_state()) and repr(a.history.last) == repr(b.history.last)
+    assert repr(a.evaluate()) == repr(a.evaluate())
+
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(64, 10)
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x):
+            self.calls += 1
+            return self.fc(x)
+
+    for buffers in ("local", "average"):
+        often, once = simulate(Counts, buffers=buffers), simulate(Counts, buffers=buffers)
+        often.run(4, eval_every=1)
+        once.run(4)
+        assert float(often.learner.module(2).calls) == float(once.learner.module(2).calls) == pytest.approx(12)
+
+
+def test_frozen_empty_and_lazy_parameters():
+    def frozen():
+        model = mlp()
+        model[0].weight.requires_grad_(False)
+        model.register_parameter("nothing", nn.Parameter(torch.zeros(0)))
+        return model
+
+    sim = simulate(frozen)
+    before = sim.population.parameter("0.weight").copy()
+    sim.run(2)
+    np.testing.assert_allclose(sim.population.parameter("0.weight"), before, rtol=1e-6)
+    with pytest.raises(TypeError, match="model: expected parameters with a shape, got a lazy one in 'weight'"):
+        simulate(lambda: nn.LazyLinear(10))
+    learner = simulate().learner
+    with pytest.raises(RuntimeError, match="learner: it trains another population already"):
+        dl.Simulation(dl.topology.ring(6), learner=learner)
+
+
 def test_torch_threads_are_left_alone():
     before = torch.get_num_threads()
     sim = simulate()

@@ -110,11 +110,13 @@ class Dataset:
         name = f"{self.name}: " if self.name else ""
         return f"Dataset({name}{len(self)} + {self.test_size} test, {self.x.dtype} {self.x.shape[1:]})"
 
-    def digest(self) -> str:
-        """SHA-256 of the training set: types, shapes, all labels, about 64 evenly spaced samples."""
+    def digest(self, test: bool = False) -> str:
+        """SHA-256 of the training or the test set: types, shapes, all labels, about 64 evenly spaced samples."""
         h = hashlib.sha256()
-        x = getattr(self, "x", None)
-        for a in (self.y,) if x is None else (self.y, x[:: max(1, len(x) // 64)]):
+        x, y = (self.x_test, self.y_test) if test else (getattr(self, "x", None), self.y)
+        for a in (y, None if x is None else x[:: max(1, len(x) // 64)]):
+            if a is None:
+                continue
             h.update(f"{a.dtype} {a.shape}".encode())
             h.update(np.ascontiguousarray(a).reshape(-1).view(np.uint8).data)
         return h.hexdigest()

@@ -32,6 +32,7 @@ class Evaluation:
         self.validation: Samples | None = None
         self._test: Samples | None = None
         self._seed = seed
+        self._picked: dict[tuple[int, int], Samples] = {}
         if validation is None:
             return
         size = self._size("validation")
@@ -53,10 +54,7 @@ class Evaluation:
             return self._test
         size = self._size("eval_samples")
         count = integer(eval_samples, "eval_samples", 0)
-        order = self._order(size)
-        if self._test is not None:
-            order = order[np.isin(order, self._test)]
-        return np.sort(order[:count])
+        return self._some(np.arange(size) if self._test is None else self._test, count)
 
     def measure(
         self,
@@ -91,8 +89,9 @@ class Evaluation:
             if name not in row:
                 row[name] = float(values.mean())
                 row[f"mean_model_{name}"] = float(of_mean[name][0])
-        if self.validation is not None:
-            for name, values in self._evaluate(sim.population.X, self.validation).items():
+        if self.validation is not None and (samples is None or len(samples)):
+            held = self.validation if samples is None else self._some(self.validation, len(samples))
+            for name, values in self._evaluate(sim.population.X, held).items():
                 row[f"val_{name}"] = float(values.mean())
         if eval_fn is not None:
             self._own_columns(eval_fn(sim), row, nodes, sim.topology.n)
@@ -100,8 +99,13 @@ class Evaluation:
 
     @staticmethod
     def _own_columns(given: Mapping[str, Any], row: dict[str, Any], nodes: Metrics, n: int) -> None:
+        if not isinstance(given, Mapping):
+            raise TypeError(f"eval_fn: expected it to return name -> number, got {given!r}")
         for name, value in given.items():
-            values = np.asarray(value, np.float64)
+            try:
+                values = np.asarray(value, np.float64)
+            except (TypeError, ValueError):
+                raise TypeError(f"eval_fn: {name!r}: expected numbers, got {value!r}") from None
             if values.shape not in ((), (n,)):
                 raise ValueError(f"eval_fn: {name!r}: expected a number or shape ({n},), got {values.shape}")
             if name in row:
@@ -114,6 +118,16 @@ class Evaluation:
         if samples is None:
             return self.learner.evaluate(X)
         return self.learner.evaluate(X, samples)  # type: ignore[call-arg]
+
+    def _some(self, samples: Samples, count: int) -> Samples:
+        """`count` of the samples, the same ones every time; the same array too, so that learners can keep them."""
+        if count >= len(samples):
+            return samples
+        key = len(samples), count
+        if key not in self._picked:
+            order = self._order(self._size("eval_samples"))
+            self._picked[key] = np.sort(order[np.isin(order, samples)][:count])
+        return self._picked[key]
 
     def _size(self, argument: str) -> int:
         size = getattr(self.learner, "test_size", None)

@@ -68,7 +68,7 @@ class FactorizationLearner:
         if x_test is None or y_test is None:
             raise ValueError("test: the data set has no test set; pass test=(x, y)")
         self._test_pairs, self._test_ratings = self._samples(x_test, y_test, "test")
-        self._parts_digest = parts.digest()
+        self._digests = {"data": parts.digest(), "test": parts.dataset.digest(test=True)}
         self._pointers, self._indices = parts.flat()
         self.steps_done = np.zeros(len(parts), np.int64)
         self.mean = self._mean() if model.mean is None else model.mean
@@ -163,7 +163,7 @@ class FactorizationLearner:
     def fingerprint(self) -> dict[str, Any]:
         """What must be the same for a run to go on, for JSON. A function as lr is known by its name only."""
         return {
-            "model": {**asdict(self.model), "mean": self.mean}, "data": self._parts_digest, "lr": describe(self.lr),
+            "model": {**asdict(self.model), "mean": self.mean}, **self._digests, "lr": describe(self.lr),
             "batch_size": self.batch_size, "weight_decay": self.weight_decay,
         }  # fmt: skip
 

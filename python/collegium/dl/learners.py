@@ -110,7 +110,7 @@ class NativeLearner:
         self.test_size = len(self._y_test)
         self._subset: tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]] | None = None
         self._resets = Resets(reset_optimizer, len(parts))
-        self._parts_digest = parts.digest()
+        self._digests = {"data": parts.digest(), "test": parts.dataset.digest(test=True)}
         self._pointers, self._indices = parts.flat()
         self.steps_done = np.zeros(len(parts), np.int64)
         self._nodes = np.arange(len(parts), dtype=np.int64)
@@ -122,6 +122,8 @@ class NativeLearner:
         """Takes the matrix to train and the seed."""
         if population.n != len(self._nodes):
             raise ValueError(f"data: expected one part a node ({population.n}), got {len(self._nodes)}")
+        if self._population is not None:
+            raise RuntimeError("learner: it trains another population already: make one for each simulation")
         self._population, self._seed = population, seed
         self._velocity = _core.zeros_rows(population.n, population.size) if self.momentum else None
 
@@ -184,7 +186,7 @@ class NativeLearner:
     def fingerprint(self) -> dict[str, Any]:
         """What must be the same for a run to go on."""
         return {
-            "model": repr(self.model), "data": self._parts_digest,
+            "model": repr(self.model), **self._digests,
             "batch_size": self.batch_size, "lr": describe(self.lr),
             "momentum": self.momentum, "weight_decay": self.weight_decay, "nesterov": self.nesterov,
             "reset_optimizer": self._resets.mode, "gradient_hook": describe(self.gradient_hook),

@@ -39,7 +39,7 @@ def learner_for(model: Any, data: Any, n: int, test: Any, options: Mapping[str, 
 def with_validation(data: Any, test: Any, validation: Any) -> tuple[Any, Any]:
     """(test, validation), where samples of validation are put behind the test set, and counted, so that the learner
     has one set to evaluate on. A share of the test set, or None, is passed on."""
-    if validation is None or isinstance(validation, float):
+    if validation is None or isinstance(validation, (float, np.floating)):
         return test, validation
     if isinstance(validation, Parts):
         held = np.concatenate(validation.indices)

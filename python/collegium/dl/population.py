@@ -105,10 +105,15 @@ class Population:
         missing, unknown = self.shapes.keys() - state.keys(), state.keys() - self.shapes.keys()
         if missing or unknown:
             raise ValueError(f"state: missing {sorted(missing)}, not known here {sorted(unknown)}")
-        arrays = {name: np.asarray(state[name], dtype=np.float32) for name in self.shapes}
+        with np.errstate(over="ignore"):  # what becomes infinite is refused below
+            arrays = {name: np.asarray(state[name], dtype=np.float32) for name in self.shapes}
         for name, a in arrays.items():
             if a.shape != self.shapes[name]:
                 raise ValueError(f"state[{name!r}]: expected shape {self.shapes[name]}, got {a.shape}")
+            if not np.isfinite(a).all():
+                raise ValueError(
+                    f"state[{name!r}]: expected finite numbers of float32's range, got {a[~np.isfinite(a)][0]}"
+                )
         for name, a in arrays.items():
             self._slice(i, name)[...] = a
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,10 +30,9 @@ from ..engine import (
 )  # fmt: skip
 from ..errors import Diverged
 from ..history import History
-from ._describe import describe, digest
 from ._interrupt import Interrupt
 from .accounting import FleetEnergy, Measured, energy_model
-from .checkpoint import RunFolder, differences
+from .checkpoint import Keeper
 from .dynamic import Dynamic
 from .energy import DeviceFleet
 from .evaluation import EvalFn, Evaluation
@@ -127,6 +128,8 @@ class Simulation:
         self.topology = topology
         n = topology.n
         self.schedule: Schedule = DPSGD() if schedule is None else schedule
+        if not callable(getattr(self.schedule, "plan", None)):
+            raise TypeError(f"schedule: expected an object with plan(rounds, n, seed), got {schedule!r}")
         self.exchange: ExchangeSlot = Mixing() if exchange is None else exchange
         self.seed = integer(seed, "seed", 0, 2**64 - 1)
         self.local_steps = integer(local_steps, "local_steps", 1)
@@ -143,6 +146,8 @@ class Simulation:
         learner.bind(self.population, self.seed)
         self._init(init)
         self._evaluation = Evaluation(learner, self.seed, validation)
+        self.validation = self._evaluation.validation
+        self.mechanism = mechanism
         self._ctx = Context(seed=self.seed, topology=topology, mechanism=mechanism)
         bind = getattr(self.exchange, "bind", None)
         if bind is not None:
@@ -152,9 +157,9 @@ class Simulation:
             local_steps=self.local_steps, energy=self.energy, evaluate=lambda record: False,
         )  # fmt: skip
         self.history = History(repr(self.schedule))
-        self._done = np.empty((0, n), np.uint8)
-        self._folder: RunFolder | None = None
-        self._first_models: str | None = None
+        self.done: NDArray[np.uint8] = np.empty((0, n), np.uint8)
+        self.first_models: str | None = None
+        self._keeper: Keeper | None = None
 
     def __repr__(self) -> str:
         return f"Simulation({self.topology!r}, {self.schedule!r}, {self.exchange!r}, round {self.round})"
@@ -168,6 +173,16 @@ class Simulation:
     def ledger(self) -> Ledger:
         """Rounds, trainings, Wh, bytes and seconds (train, exchange, evaluate) so far."""
         return self._executor.ledger
+
+    @property
+    def inside_round(self) -> bool:
+        """True where an exception left the models in the middle of a round: of no round at all."""
+        return self._executor.inside_round
+
+    def restored(self, ledger: Ledger, done: NDArray[np.uint8], history: History) -> None:
+        """Takes over what a checkpoint holds beside the models and the slots' states. done: the plan so far."""
+        self._executor.ledger, self._executor.inside_round = ledger, False
+        self.done, self.history = done, history
 
     def evaluate(self, eval_samples: int | None = None, eval_fn: EvalFn | None = None) -> dict[str, Any]:
         """The row that an evaluation would add to the history now; nothing is added. Arguments as in `run`."""
@@ -198,10 +213,12 @@ class Simulation:
 
         eval_every: evaluate after every so many rounds, always after averaging; 0: at the end only. The end of the run
           is evaluated in any case. With SkipTrain take a multiple of its period: within one, nodes have just trained.
-        eval_samples: evaluate on so many of the test samples, always the same ones; 0: on none, None: on all.
+        eval_samples: evaluate on so many of the test samples, and of the validation samples, always the same ones; 0:
+          on none, None: on all.
         eval_fn: function of the simulation, called at each evaluation; returns further columns: name -> number, or
           (n,) values of the nodes, whose mean it is then.
-        callback: one or several functions of the simulation, called after each evaluation; True stops the run.
+        callback: one or several functions of the simulation, called after each evaluation; True stops the run. A run
+          that was stopped so stays as it is when it is resumed with a callback.
         log_consensus: also log the consensus distance after every round (`history.frame(per="round")`). Costs a pass
           over the models each round, and silent rounds can no longer be done in one pass.
         checkpoint: a folder that the history is written to line by line, and the state of the run every
@@ -221,38 +238,62 @@ class Simulation:
         save_every = integer(checkpoint_every, "checkpoint_every", 0)
         samples = self._evaluation.picked(eval_samples)
         callbacks = [] if callback is None else list(callback) if isinstance(callback, Sequence) else [callback]
+        for name, function in [("callback", c) for c in callbacks] + [("eval_fn", eval_fn)]:
+            if function is not None and not callable(function):
+                raise TypeError(f"{name}: expected a function of the simulation, got {function!r}")
         actions = self.plan(rounds).actions
-        folder = None if checkpoint is None else self._open(RunFolder(checkpoint), resume)
-        if self._executor.inside_round:
-            raise RuntimeError(
-                f"the last run was cut short inside round {self.round}, and its models are of no round: go on from a "
-                "checkpoint (resume=True), or start anew"
-            )
-        if rounds < self.round or not np.array_equal(actions[: self.round], self._done):
-            raise ValueError(
-                f"rounds: {self.round} rounds are done, and {self.schedule!r} plans them otherwise for a total of "
-                f"{rounds}: run the full length at once, or start anew"
-            )
 
         def eval_at(t: int) -> bool:
             return eval_every > 0 and t % eval_every == 0
 
         def save_at(t: int) -> bool:
-            return folder is not None and (t % save_every == 0 if save_every else eval_at(t))
+            return checkpoint is not None and (t % save_every == 0 if save_every else eval_at(t))
 
         def evaluate(record: Evaluate) -> bool:
             self.history.append(*self._evaluation.measure(self, record, samples, eval_fn))
             answers = [c(self) for c in callbacks]  # every one is asked
-            return any(answer is True for answer in answers)
+            return any(answer is not None and bool(answer) for answer in answers)
 
         def records() -> Any:
             fuse = getattr(self.exchange, "fuses", False) and not log_consensus
             return synchronous(actions, first=self.round, eval_at=eval_at, save_at=save_at, fuse=fuse)
 
-        self._run(records, actions, evaluate, save_at, folder, log_consensus, progress)
+        with nullcontext() if checkpoint is None else self._kept(checkpoint).locked():
+            keeper = None if checkpoint is None else self._keeper
+            if keeper is not None:
+                if self.round == 0 and not self.inside_round:
+                    self.first_models = self.first_models or self.population.digest()
+                keeper.open(resume)
+                if keeper.stopped and callbacks:
+                    return self.history
+            self._check_start(rounds, actions)
+            self._run(records, actions, evaluate, save_at, keeper, log_consensus, progress)
         return self.history
 
     # ---- the run ----
+
+    def _kept(self, path: Path_) -> Keeper:
+        if self._keeper is None or self._keeper.path.absolute() != Path(path).absolute():
+            self._keeper = Keeper(self, path)
+        return self._keeper
+
+    def _check_start(self, rounds: int, actions: NDArray[np.uint8]) -> None:
+        if self.inside_round:
+            raise RuntimeError(
+                f"the last run was cut short inside round {self.round}, and its models are of no round: go on from a "
+                "checkpoint (resume=True), or start anew"
+            )
+        if rounds < self.round or not np.array_equal(actions[: self.round], self.done):
+            raise ValueError(
+                f"rounds: {self.round} rounds are done, and {self.schedule!r} plans them otherwise for a total of "
+                f"{rounds}: run the full length at once, or start anew"
+            )
+        bad = _core.find_nonfinite(self.population.X, None)
+        if bad is not None:
+            name = self.population.describe(int(bad[1]))
+            raise ValueError(
+                f"population: expected finite models, got {self.population.X[bad]} in {name!r} of node {bad[0]}"
+            )
 
     def _run(
         self,
@@ -260,114 +301,58 @@ class Simulation:
         actions: NDArray[np.uint8],
         evaluate: Callable[[Evaluate], bool],
         save_at: Callable[[int], bool],
-        folder: RunFolder | None,
+        keeper: Keeper | None,
         log_consensus: bool,
         progress: bool | None,
     ) -> None:
         from tqdm.auto import tqdm
 
-        executor, saved, stop_at = self._executor, self.round, len(actions)
+        executor, saved, stop_at, stopped = self._executor, self.round, len(actions), False
         bar = tqdm(
             total=len(actions), initial=self.round, desc=self.history.name, unit="round",
             disable=None if progress is None else not progress,
         )  # fmt: skip
 
         def after_exchange(record: Exchange) -> None:
+            self.done = actions[: self.round]
             bar.update(record.rounds)
             if log_consensus:
                 self.history.append_consensus(self.round, self.population.consensus()[1])
 
+        def asked(record: Evaluate) -> bool:
+            nonlocal stopped
+            stopped = evaluate(record)
+            return stopped
+
         def boundary(record: Boundary) -> bool:
             nonlocal saved
-            if save_at(record.round):
-                self._save(folder, actions)
+            if keeper is not None and save_at(record.round) and not stopped:
+                keeper.save()
                 saved = record.round
             return interrupt.asked or record.round >= stop_at
 
-        executor.after_exchange, executor.boundary, executor.evaluate = after_exchange, boundary, evaluate
+        executor.after_exchange, executor.boundary, executor.evaluate = after_exchange, boundary, asked
         try:
             with Interrupt() as interrupt:
                 try:
                     executor.run(records())
                 except Diverged as e:
-                    if folder is None:
+                    if keeper is None:
                         raise
                     # Everything is addressed, so the rounds since the checkpoint can be had again.
-                    stop_at, saved = e.round, -1
-                    self._restore(folder)
+                    stop_at = e.round
+                    keeper.restore()
                     if self.round < stop_at:
                         executor.run(records())
-                    raise Diverged(e.node, e.round, e.parameter, str(folder.checkpoint)) from None
-                finally:
-                    if not executor.inside_round:
-                        self._done = actions[: self.round].copy()
-                        if folder is not None and saved != self.round:
-                            self._save(folder, actions)
+                    keeper.save()
+                    raise Diverged(e.node, e.round, e.parameter, str(keeper.checkpoint)) from None
+                if keeper is not None and (saved != self.round or stopped):
+                    keeper.save(stopped)
+                if interrupt.asked and not len(self.history):
+                    evaluate(Evaluate(self.round))  # something to look at; a resume does without it
         finally:
             bar.close()
             executor.after_exchange = executor.boundary = None
-
-    # ---- checkpoints ----
-
-    def _open(self, folder: RunFolder, resume: bool) -> RunFolder:
-        """The folder, ready to be written to: this simulation is then where its checkpoint is."""
-        if self.round == 0 and not self._executor.inside_round:
-            self._first_models = self._first_models or self.population.digest()
-        mine = self._folder is not None and self._folder.path.absolute() == folder.path.absolute()
-        if folder.exists and resume and not (mine and not self._executor.inside_round):
-            self._restore(folder)
-        elif folder.exists and not mine:
-            raise FileExistsError(
-                f"checkpoint: {folder.path} holds a run already: pass resume=True to go on with it, or remove it"
-            )
-        elif not self._executor.inside_round:
-            folder.path.mkdir(parents=True, exist_ok=True)
-            self.history.keep(folder.history)
-            self._save(folder, self._done)
-        self._folder = folder
-        return folder
-
-    def _save(self, folder: RunFolder | None, actions: NDArray[np.uint8]) -> None:
-        assert folder is not None
-        parts: dict[str, dict[str, Any]] = {
-            "run": {"X": self.population.memory, "actions": np.packbits(actions[: self.round])},
-            "learner": _asked(self.learner, "state_dict"),
-            "exchange": getattr(self.exchange, "state_dict", dict)(),
-        }
-        meta = {
-            "ledger": asdict(self.ledger), "history_bytes": self.history.sync(), "fingerprint": self._fingerprint(),
-        }  # fmt: skip
-        folder.save(parts, meta)
-
-    def _restore(self, folder: RunFolder) -> None:
-        parts, meta = folder.load()
-        wrong = differences(meta["fingerprint"], self._fingerprint())
-        if wrong:
-            raise ValueError(f"resume: {folder.path} is of another configuration: {'; '.join(wrong)}")
-        ledger = Ledger(**meta["ledger"])
-        n = self.topology.n
-        self.population.memory[...] = parts["run"]["X"]
-        self._done = np.unpackbits(parts["run"]["actions"], count=ledger.rounds * n).reshape(-1, n)
-        self.learner.load_state_dict(parts["learner"])  # type: ignore[attr-defined]
-        if parts["exchange"]:
-            self.exchange.load_state_dict(parts["exchange"])  # type: ignore[attr-defined]
-        self._executor.ledger = ledger
-        self._executor.inside_round = False
-        name = self.history.name
-        self.history = History.load(folder.history, meta["history_bytes"])
-        self.history.name = name
-        self.history.keep(folder.history)
-
-    def _fingerprint(self) -> dict[str, Any]:
-        slots = {"topology": self.topology, "schedule": self.schedule, "exchange": self.exchange}
-        described = {k: describe(v) for k, v in slots.items()} | {"mechanism": describe(self._ctx.mechanism)}
-        fleet = self.energy.fleet if isinstance(self.energy, FleetEnergy) else None
-        return {
-            "shapes": [[k, list(v)] for k, v in self.population.shapes.items()], "nodes": self.topology.n,
-            "seed": self.seed, "local_steps": self.local_steps, "isa": _core.isa(), "edges": digest(self.topology),
-            "first models": self._first_models, "energy": fleet and hashlib.sha256(fleet.e_wh.data).hexdigest(),
-            **described, **getattr(self.exchange, "fingerprint", dict)(), **_asked(self.learner, "fingerprint"),
-        }  # fmt: skip
 
     def _init(self, init: str | Mapping[str, Any] | Path_) -> None:
         if isinstance(init, str) and init in ("common", "own"):
@@ -375,16 +360,10 @@ class Simulation:
             return
         if isinstance(init, Mapping):
             state = init
+        elif isinstance(init, (str, os.PathLike)):
+            state = _tensors_of(init)
         else:
-            from safetensors import SafetensorError
-            from safetensors.numpy import load_file
-
-            try:
-                state = load_file(init)
-            except FileNotFoundError:
-                choice(init, "init", ("common", "own", "a state_dict", "the path of a safetensors file"))
-            except SafetensorError as e:
-                raise ValueError(f"init: {init} is no safetensors file ({e})") from e
+            choice(init, "init", _INITS)
         self.learner.init("common")
         warm_start = getattr(self.learner, "warm_start", None)
         if warm_start is not None:
@@ -394,7 +373,16 @@ class Simulation:
         self.population.X[1:] = self.population.X[0]
 
 
-def _asked(learner: Any, method: str) -> dict[str, Any]:
-    if not hasattr(learner, method):
-        raise TypeError(f"checkpoint: {type(learner).__name__} has no {method}(): see engine.Learner")
-    return dict(getattr(learner, method)())
+_INITS = ("common", "own", "a state_dict", "the path of a safetensors file")
+
+
+def _tensors_of(path: Path_) -> Mapping[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    if not Path(path).is_file():
+        choice(os.fspath(path), "init", _INITS)
+    try:
+        return load_file(path)
+    except SafetensorError as e:
+        raise ValueError(f"init: {path} is no safetensors file ({e})") from e

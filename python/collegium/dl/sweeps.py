@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .._check import real
 from .._files import Path_
 from ..history import History
+from ._describe import describe
 from .simulation import Simulation
 
 if TYPE_CHECKING:
@@ -32,7 +35,12 @@ class Sweep:
         """Every row of every history, its settings and seed in front."""
         import pandas as pd
 
-        return pd.concat([h.frame().assign(**s)[[*s, *h.frame().columns]] for s, h in self.runs], ignore_index=True)
+        frames = []
+        for setting, history in self.runs:
+            shown = {k: v if isinstance(v, (int, float, str)) else describe(v) for k, v in setting.items()}
+            frame = history.frame()
+            frames.append(frame.assign(**shown)[[*shown, *frame.columns]])
+        return pd.concat(frames, ignore_index=True)
 
     def summary(self, metric: str = "accuracy", confidence: float = 0.95) -> pandas.DataFrame:
         """For each setting and round: number of seeds, mean, standard deviation, and the ends of the mean's confidence
@@ -45,7 +53,7 @@ class Sweep:
         frame = self.frame()
         if metric not in frame:
             raise ValueError(f"metric: no column {metric!r}; there are {', '.join(frame.columns)}")
-        groups = frame.groupby([*self.settings, "round"], sort=False)[metric]
+        groups = frame.groupby([*self.settings, "round"], sort=False, dropna=False)[metric]
         out = groups.agg(["count", "mean", "std"])
         half = student.ppf(0.5 + confidence / 2, out["count"] - 1) * out["std"] / out["count"] ** 0.5
         return out.assign(low=out["mean"] - half, high=out["mean"] + half).reset_index()
@@ -94,7 +102,13 @@ def sweep(
         simulation = build(**setting)
         own = {}
         if folder is not None:
-            name = ",".join(f"{k}={v}" for k, v in setting.items()).replace("/", "_")
-            own = {"checkpoint": Path(folder) / name, "resume": True}
+            own = {"checkpoint": Path(folder) / _folder_name(setting), "resume": True}
         runs.append((setting, simulation.run(rounds, progress=False, **{**own, **options})))
     return Sweep(runs)
+
+
+def _folder_name(setting: Mapping[str, Any]) -> str:
+    """Readable as far as a file name allows; the digest tells settings apart that read alike."""
+    told = ",".join(f"{k}={describe(v)}" for k, v in setting.items())
+    readable = re.sub(r"[^\w.,=+-]", "_", told)[:80]
+    return f"{readable}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"

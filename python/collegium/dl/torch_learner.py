@@ -43,6 +43,9 @@ class TorchLearner:
     gradient_hook: see `GradientHook`; called for one node at a time, with the gradients of the parameters.
     eval_batch_size: samples at once in evaluation.
 
+    Only parameters and buffers belong to a node: whatever else a module remembers (plain attributes it changes in
+    forward) is shared by all nodes, and lost on resume.
+
     Samples are the native learner's: the same permutations, step counters and batches. Dropout and random transforms
     draw from torch's generator, seeded by (seed; node, round) and left as it was afterwards. The number of torch's
     threads is left alone. Raises TypeError or ValueError naming the argument.
@@ -96,6 +99,7 @@ class TorchLearner:
         if not self.test_size:
             raise ValueError("test: the data set has no test set; pass test=(x, y)")
         self.steps_done = np.zeros(self.n, np.int64)
+        self._scheduled = np.zeros(self.n, np.int64)  # steps of each node's scheduler
         self._optimizers: dict[int, tuple[torch.optim.Optimizer, Any]] = {}
         self._seed = 0
         self._population: Population | None = None
@@ -110,6 +114,10 @@ class TorchLearner:
     def _shapes_of_parameters(self) -> None:
         self.shapes: dict[str, tuple[int, ...]] = {}
         for name, p in self._parameters.items():
+            if isinstance(p, nn.parameter.UninitializedParameter):
+                raise TypeError(
+                    f"model: expected parameters with a shape, {name!r} of a lazy module has none yet: run it once"
+                )
             if p.dtype != torch.float32 or p.device.type != "cpu":
                 raise TypeError(
                     f"model: expected float32 parameters on the CPU, got {p.dtype} on {p.device} in {name!r}"
@@ -136,6 +144,8 @@ class TorchLearner:
         """Takes the matrix to train and the seed."""
         if population.n != self.n:
             raise ValueError(f"data: expected one part a node ({population.n}), got {self.n}")
+        if self._population is not None:
+            raise RuntimeError("learner: it trains another population already: make one for each simulation")
         self._population, self._seed = population, seed
         self._rows = torch.from_numpy(population.X)
         self._local = [self._own_buffers(self._worker) for _ in range(self.n)]
@@ -203,12 +213,16 @@ class TorchLearner:
         self._point(module, self._bound_rows()[i], self._local[i])
         return module.eval()
 
-    def _point(self, module: nn.Module, row: torch.Tensor, local: Mapping[str, torch.Tensor]) -> None:
+    def _point(
+        self, module: nn.Module, row: torch.Tensor, local: Mapping[str, torch.Tensor], copied: bool = False
+    ) -> None:
+        """copied: buffers are copies, so that a forward that changes them changes no node."""
         views = self._views(row)
         for name, p in module.named_parameters():
             p.data = views[name]
         for name, b in module.named_buffers():
-            b.data = views[name] if name in views else local[name]
+            kept = views[name] if name in views else local[name]
+            b.data = kept.clone() if copied else kept
 
     # ---- training ----
 
@@ -251,13 +265,14 @@ class TorchLearner:
         optimizer.zero_grad()
         if scheduler is not None:
             scheduler.step()
+            self._scheduled[i] += 1
         self.steps_done[i] += steps
         self._still_views(i)
         return float(total) / steps
 
     def _of_node(self, i: int) -> tuple[torch.optim.Optimizer, Any]:
         if i not in self._optimizers:
-            parameters = self._worker.parameters()
+            parameters = list(self._worker.parameters())
             if self._optimizer is None:
                 optimizer: torch.optim.Optimizer = torch.optim.SGD(
                     parameters, lr=learning_rate(self.lr, 0), momentum=self.momentum, weight_decay=self.weight_decay,
@@ -267,8 +282,17 @@ class TorchLearner:
                 optimizer = self._optimizer(parameters)
                 if not isinstance(optimizer, torch.optim.Optimizer):
                     raise TypeError(f"optimizer: expected a torch.optim.Optimizer, got {type(optimizer).__name__}")
-            self._optimizers[i] = optimizer, None if self._scheduler is None else self._scheduler(optimizer)
+            self._optimizers[i] = optimizer, None if self._scheduler is None else self._made_scheduler(optimizer)
         return self._optimizers[i]
+
+    def _made_scheduler(self, optimizer: torch.optim.Optimizer) -> Any:
+        assert self._scheduler is not None
+        scheduler = self._scheduler(optimizer)
+        if not callable(getattr(scheduler, "step", None)):
+            raise TypeError(f"scheduler: expected a torch LRScheduler, got {type(scheduler).__name__}")
+        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            raise TypeError("scheduler: ReduceLROnPlateau needs a metric at every step, and there is none; use another")
+        return scheduler
 
     def _batch(self, samples: NDArray[np.int64]) -> tuple[Any, torch.Tensor]:
         x, y = self.parts.dataset.fetch(samples)
@@ -302,7 +326,7 @@ class TorchLearner:
             raise RuntimeError(f"model: the parameters {changed} came or went {why}; change the model in its function")
         at = row.data_ptr()
         for (name, p), size in zip(now.items(), self._sizes):
-            if (
+            if size and (
                 p.data_ptr() != at
                 or p.dtype != torch.float32
                 or not p.is_contiguous()
@@ -337,12 +361,13 @@ class TorchLearner:
         right, counted = np.zeros(len(X)), True
         loss = np.zeros(len(X))
         self._worker.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), _generator_kept():
+            torch.default_generator.manual_seed(self._torch_seed(0, 0))  # for transforms that are random
             for start in range(0, len(order), self.eval_batch_size):
                 x, y = self.parts.dataset.fetch_test(order[start : start + self.eval_batch_size])
                 x, y = self._test_transform(_tensors(x)), torch.as_tensor(y)
                 for i in range(len(X)):
-                    self._point(self._worker, rows[i], local[i])
+                    self._point(self._worker, rows[i], local[i], copied=True)
                     output = self._worker(**x) if isinstance(x, Mapping) else self._worker(x)
                     logits = _logits(output)
                     cost = nn.functional.cross_entropy(logits, y) if self._loss is None else self._loss(output, y)
@@ -367,60 +392,43 @@ class TorchLearner:
         state: dict[str, Any] = {"steps_done": self.steps_done, "last_round": self._resets.last}
         for i, local in enumerate(self._local):
             state |= {f"buffer/{i}/{name}": b.numpy() for name, b in local.items()}
-        for i, (optimizer, scheduler) in self._optimizers.items():
-            whole = optimizer.state_dict()
-            plain: dict[str, Any] = {}
-            for index, entries in whole["state"].items():
-                for key, value in entries.items():
-                    if isinstance(value, torch.Tensor):
-                        state[f"optimizer/{i}/{index}/{key}"] = value.detach().contiguous().numpy()
-                    elif value is not None:
-                        plain[f"{index}/{key}"] = value
-            state[f"optimizer/{i}"] = {
-                "groups": whole["param_groups"], "plain": plain, "keys": [int(k) for k in whole["state"]],
-                "scheduler": 0 if scheduler is None else int(scheduler.last_epoch),
-            }  # fmt: skip
+        for i, (optimizer, _) in self._optimizers.items():
+            state[f"optimizer/{i}"] = _stored(optimizer.state_dict(), f"optimizer/{i}", state)
+        state["scheduled"] = self._scheduled
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state_dict` gave."""
         self.steps_done[...] = state["steps_done"]
         self._resets.last[...] = state["last_round"]
+        self._scheduled[...] = state["scheduled"]
         self._optimizers.clear()
-        kept: dict[int, dict[int, dict[str, Any]]] = {}
         for name, value in state.items():
-            kind, *where = name.split("/", 3)
+            kind, *where = name.split("/", 2)
             if kind == "buffer":
-                self._local[int(where[0])]["/".join(where[1:])] = torch.from_numpy(np.array(value))
-            elif kind == "optimizer" and len(where) == 3:
-                kept.setdefault(int(where[0]), {}).setdefault(int(where[1]), {})[where[2]] = torch.from_numpy(
-                    np.array(value)
-                )
-        for name, value in state.items():
-            if not name.startswith("optimizer/") or name.count("/") != 1:
-                continue
-            i = int(name.partition("/")[2])
-            entries = {k: kept.get(i, {}).get(k, {}) for k in value["keys"]}
-            for key, plain in value["plain"].items():
-                index, _, entry = key.partition("/")
-                entries[int(index)][entry] = plain
-            self._point(self._worker, self._bound_rows()[i], self._local[i])
-            optimizer, scheduler = self._of_node(i)
-            # A scheduler is walked to where it was: what its state_dict holds need not survive as JSON.
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step", category=UserWarning)
-                for _ in range(value["scheduler"]):
-                    scheduler.step()
-            optimizer.load_state_dict({"state": entries, "param_groups": value["groups"]})
+                self._local[int(where[0])][where[1]] = torch.from_numpy(np.array(value))
+            elif kind == "optimizer" and len(where) == 1:
+                i = int(where[0])
+                self._point(self._worker, self._bound_rows()[i], self._local[i])
+                optimizer, scheduler = self._of_node(i)
+                # A scheduler is walked to where it was: what its own state_dict holds need not survive as JSON.
+                with warnings.catch_warnings():
+                    warnings.filterwarnings(
+                        "ignore", message="Detected call of `lr_scheduler.step", category=UserWarning
+                    )
+                    for _ in range(self._scheduled[i]):
+                        scheduler.step()
+                optimizer.load_state_dict(_restored(value, state))
 
     def fingerprint(self) -> dict[str, Any]:
         """What must be the same for a run to go on; torch's version and threads change the bits."""
         return {
-            "model": describe(self._factory) if not isinstance(self._factory, nn.Module) else repr(self._factory),
-            "data": self.parts.digest(), "batch_size": self.batch_size, "lr": describe(self.lr),
+            "model": repr(self._worker), "data": self.parts.digest(), "test": self.parts.dataset.digest(test=True),
+            "batch_size": self.batch_size, "lr": describe(self.lr),
             "momentum": self.momentum, "weight_decay": self.weight_decay, "nesterov": self.nesterov,
             "optimizer": describe(self._optimizer), "scheduler": describe(self._scheduler),
             "reset_optimizer": self._resets.mode, "loss": describe(self._loss), "transform": describe(self._transform),
+            "test_transform": describe(self._test_transform),
             "buffers": "average" if self.average_buffers else "local", "gradient_hook": describe(self.gradient_hook),
             "torch": torch.__version__, "torch threads": torch.get_num_threads(),
         }  # fmt: skip
@@ -433,6 +441,32 @@ class TorchLearner:
         if self._rows is None:
             raise RuntimeError("bind(population, seed) must be called first; Simulation does it")
         return self._rows
+
+
+def _stored(value: Any, name: str, arrays: dict[str, Any]) -> Any:
+    """`value` as JSON, with its tensors put into `arrays` under names that begin with `name`."""
+    if isinstance(value, torch.Tensor):
+        arrays[name] = value.detach().contiguous().numpy().copy()
+        return {"tensor": name}
+    if isinstance(value, Mapping):
+        return {"items": [[k, _stored(v, f"{name}/{k}", arrays)] for k, v in value.items()]}
+    if isinstance(value, (list, tuple)):
+        kind = "list" if isinstance(value, list) else "tuple"
+        return {kind: [_stored(v, f"{name}/{k}", arrays) for k, v in enumerate(value)]}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"optimizer: its state holds a {type(value).__name__} in {name!r}, which no checkpoint can keep")
+
+
+def _restored(value: Any, arrays: Mapping[str, Any]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    ((kind, held),) = value.items()
+    if kind == "tensor":
+        return torch.from_numpy(np.array(arrays[held]))
+    if kind == "items":
+        return {k: _restored(v, arrays) for k, v in held}
+    return (list if kind == "list" else tuple)(_restored(v, arrays) for v in held)
 
 
 def scaled(x: Any) -> Any:
