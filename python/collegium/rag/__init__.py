@@ -7,6 +7,6 @@ a tolerance of one of them. Source: "Leveraging Approximate Caching for Faster R
 
 from __future__ import annotations
 
-from .cache import Hit, ProximityCache
+from .cache import Entry, Hit, ProximityCache
 
-__all__ = ["Hit", "ProximityCache"]
+__all__ = ["Entry", "Hit", "ProximityCache"]
