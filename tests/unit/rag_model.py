@@ -19,6 +19,7 @@ class Hit(NamedTuple):
 
 
 class Entry(NamedTuple):
+    slot: int
     key: np.ndarray
     ids: np.ndarray
     distances: np.ndarray | None
@@ -62,7 +63,7 @@ class ModelCache:
         if not self.free:
             self.invalidate(next(iter(self.slots)))
         slot = self.free.pop(0)
-        self.slots[slot] = Entry(np.array(q, np.float32), ids, distances, k or len(ids), namespace)
+        self.slots[slot] = Entry(slot, np.array(q, np.float32), ids, distances, k or len(ids), namespace)
         self.counters["insertions"] += 1
         return slot
 
@@ -78,6 +79,9 @@ class ModelCache:
     def invalidate(self, slot):
         del self.slots[slot]
         self.free.append(slot)
+
+    def entries(self):
+        return list(self.slots.values())
 
     def remove_ids(self, ids):
         gone = [s for s, e in self.slots.items() if np.isin(e.ids, ids).any()]

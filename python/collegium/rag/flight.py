@@ -40,7 +40,8 @@ class Answer(NamedTuple):
     key_distance: float = float("nan")
 
 
-class Found(NamedTuple):
+@dataclass(frozen=True)
+class Found:
     """What the database said of one query: ids (<= m,), and distances (same shape, metric's units) or None."""
 
     ids: Ids
@@ -57,7 +58,7 @@ class Request:
     """One question to the cache, and how to go on from a miss.
 
     m: ids to fetch and store, rerank_factor * k. read: result of `retrieve` -> Found. store: puts a result in the cache.
-    exact: the database is exact, so re-ranked hits can be certified.
+    ranks: metric of the database, where it is not the cache's. exact: re-ranked hits can be certified.
     """
 
     cache: CacheLike
@@ -67,6 +68,7 @@ class Request:
     retrieve: Retrieve
     vectors: Vectors | None = None
     namespace: Namespace = None
+    ranks: str | None = None
     exact: bool = False
     read: Callable[[Any, int], Found] = read_found
     store: Callable[[Request, Found], int | None] | None = None
@@ -75,12 +77,14 @@ class Request:
         """The answer that an entry gives to this query: re-ranked where vectors are known, else as it is."""
         if self.vectors is None or not len(stored):
             return Answer(stored[: self.k], None, True, False, key_distance)
-        ids, d = rerank.best(self.q, stored, self.vectors, self.k, self.cache.metric)
+        metric = self.ranks or self.cache.metric
+        ids, d = rerank.best(self.q, stored, self.vectors, self.k, metric)
         sure = (
             self.exact
+            and metric == self.cache.metric  # the triangle is drawn in one metric
             and stored_distances is not None
             and len(ids) == self.k
-            and rerank.certified(float(d[-1]), float(stored_distances[-1]), key_distance, self.cache.metric)
+            and rerank.certified(float(d[-1]), float(stored_distances[-1]), key_distance, metric)
         )
         return Answer(ids, d, True, sure, key_distance)
 
