@@ -17,9 +17,10 @@ Real = NDArray[np.float64]
 # Confidence levels tried for the midpoint; each gives a valid probability to check, so the smallest may be taken.
 _EPSILON = np.array([0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5])
 _QUANTILE = np.array([NormalDist().inv_cdf(1 - e) for e in _EPSILON])
-# The prior: N(0, 3^2) on the coefficients at distances scaled to [0, 1]. It keeps a curve finite whose observations are
-# all right or all wrong, and is weak against six of them.
-_PRECISION = 1 / 3.0**2
+# The prior at distances scaled to [0, 1]: intercept N(0, 6^2), slope N(-8, 3^2), a curve that falls. It keeps a curve finite
+# whose observations are all right or all wrong, which is what most entries look like, and gives way to some twenty.
+_MEAN = np.array([0.0, -8.0])
+_PRECISION = 1 / np.array([6.0, 3.0]) ** 2
 
 
 class Curves(NamedTuple):
@@ -38,14 +39,14 @@ def fit(distance: Real, right: Real, weight: Real, steps: int = 25) -> Curves:
     """
     scale = np.maximum(np.max(distance * weight, axis=1), 1e-12)
     x = distance / scale[:, None]
-    b = np.zeros((len(x), 2))  # logit = b0 + b1 x
+    b = np.tile(_MEAN, (len(x), 1))  # logit = b0 + b1 x
     h00 = h01 = h11 = np.ones(len(x))
     for _ in range(steps):
         p = _sigmoid(b[:, :1] + b[:, 1:] * x)
-        g0 = ((right - p) * weight).sum(1) - _PRECISION * b[:, 0]
-        g1 = ((right - p) * weight * x).sum(1) - _PRECISION * b[:, 1]
+        g0 = ((right - p) * weight).sum(1) - _PRECISION[0] * (b[:, 0] - _MEAN[0])
+        g1 = ((right - p) * weight * x).sum(1) - _PRECISION[1] * (b[:, 1] - _MEAN[1])
         v = p * (1 - p) * weight
-        h00, h01, h11 = v.sum(1) + _PRECISION, (v * x).sum(1), (v * x * x).sum(1) + _PRECISION
+        h00, h01, h11 = v.sum(1) + _PRECISION[0], (v * x).sum(1), (v * x * x).sum(1) + _PRECISION[1]
         det = h00 * h11 - h01 * h01
         step = np.stack([(h11 * g0 - h01 * g1) / det, (h00 * g1 - h01 * g0) / det], axis=1)
         # A full step from far away overshoots where the curve is flat.
