@@ -51,7 +51,7 @@ static int core_exec(PyObject *module) {
         if (PyModule_AddFunctions(module, families[i]) < 0) return -1;
     for (size_t i = 0; i < sizeof purposes / sizeof *purposes; i++)
         if (PyModule_AddIntConstant(module, purposes[i].name, purposes[i].value) < 0) return -1;
-    return 0;
+    return cg_cache_add_type(module);
 }
 
 static int core_traverse(PyObject *module, visitproc visit, void *arg) {

@@ -1,8 +1,11 @@
 # The C core. Arguments are positional, checked and never converted; errors name the argument.
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from .rag.cache import Hit
 
 class Timeout(TimeoutError): ...
 class PeerLost(ConnectionError): ...
@@ -200,3 +203,66 @@ def schedule(
     /,
 ) -> NDArray[np.uint8]: ...
 def energy(action: NDArray[np.uint8], e: NDArray[np.float64], /) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+
+# ---- cache ----
+
+class Cache:
+    def __init__(
+        self,
+        dim: int,
+        capacity: int,
+        bucket_capacity: int,
+        bits: int,
+        probes: int,
+        planes: NDArray[np.float32] | None,
+        metric: int,
+        eviction: int,
+        tolerance: float,
+        ttl: int | None,
+        miss_on_nan: bool,
+        spaces: dict[tuple[Hashable, Hashable], int],
+        hit: type[Hit],
+        /,
+    ) -> None: ...
+    @property
+    def generation(self) -> int: ...
+    def __len__(self) -> int: ...
+    def lookup(
+        self,
+        q: ArrayLike,
+        k: int | None = None,
+        namespace: Hashable = None,
+        tolerance: float | None = None,
+        filter: Hashable = None,
+    ) -> Hit | None: ...
+    def nearest(
+        self, q: ArrayLike, namespace: Hashable = None, filter: Hashable = None
+    ) -> tuple[float, int] | None: ...
+    def invalidate(self, slot: int, /) -> bool: ...
+    def _lookup_batch(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        space: int,
+        tolerance: float | None,
+        found: NDArray[np.uint8],
+        ids: NDArray[np.int64],
+        distances: NDArray[np.float32],
+        /,
+    ) -> None: ...
+    def _insert(
+        self,
+        q: ArrayLike,
+        ids: NDArray[np.int64],
+        distances: NDArray[np.float32] | None,
+        k: int,
+        tolerance: float | None,
+        ttl: int | None,
+        space: int,
+        /,
+    ) -> int | None: ...
+    def _remove_ids(self, ids: NDArray[np.int64], /) -> int: ...
+    def _bump(self) -> int: ...
+    def _stale(self, vectors: NDArray[np.float32], remove: bool, /) -> NDArray[np.int64]: ...
+    def _stats(self) -> dict[str, Any]: ...
+    def _set_tolerance(self, tolerance: Any, /) -> None: ...
