@@ -33,6 +33,7 @@ class ModelCache:
         self.slots: dict[int, Entry] = {}  # oldest first
         self.free = list(range(capacity))
         self.counters: Counter[str] = Counter()
+        self.generation = 0
 
     def _distance(self, q, key):
         if self.metric == "l2":
@@ -46,9 +47,9 @@ class ModelCache:
 
     def lookup(self, q, k=None, namespace=None, tolerance=None):
         t = self.tolerance if tolerance is None else tolerance
-        t = t.threshold() if hasattr(t, "threshold") else t
+        t = t.threshold(self, q, namespace) if hasattr(t, "threshold") else t
         near = self.nearest(np.asarray(q, np.float32), namespace)
-        if near is not None and near[0] <= (-t if self.metric == "ip" else t):
+        if near is not None and near[0] <= t:
             e = self.slots[near[1]]
             if k is None or k <= e.k:
                 self.counters["hits"] += 1
@@ -88,6 +89,20 @@ class ModelCache:
         for s in gone:
             self.invalidate(s)
         return len(gone)
+
+    def clear(self):
+        self.generation += 1
+        for s in list(self.slots):
+            self.invalidate(s)
+
+    def stale_after_add(self, vectors):
+        stale = []
+        for s, e in list(self.slots.items()):
+            known = e.distances is not None and len(e.ids) == e.k
+            if not known or min(self._distance(v, e.key) for v in vectors) < e.distances[-1]:
+                stale.append(s)
+                self.invalidate(s)
+        return np.array(stale, np.int64)
 
     def note(self, name, count=1):
         self.counters[name] += count

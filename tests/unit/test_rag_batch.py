@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from rag_model import ModelCache
 
 from collegium.data import workloads
-from collegium.rag import batch, evaluate, flight
+from collegium.rag import batch, flight, measure
 
 rng = np.random.default_rng(1)
 DOCS = rng.normal(size=(60, 4)).astype(np.float32)
@@ -133,28 +133,28 @@ def test_evaluate_sees_wrong_questions():
     questions = np.array([0, 0, 1, 1, 2])
     Q = np.array([[0.0], [0.1], [1.0], [1.05], [9.0]], np.float32)
     truth = np.array([[0, 1], [0, 1], [1, 2], [1, 2], [8, 9]])
-    m = evaluate.evaluate(ModelCache(1, tolerance=0.2), Q, truth, questions, k=2)
+    m = measure.evaluate(ModelCache(1, tolerance=0.2), Q, truth, questions, k=2)
     assert (m.hit_rate, m.same_question, m.recall, m.calls, m.ceiling) == (0.4, 1.0, 1.0, 3, pytest.approx(0.4))
-    m = evaluate.evaluate(ModelCache(1, tolerance=2.0), Q, truth, questions, k=2)
+    m = measure.evaluate(ModelCache(1, tolerance=2.0), Q, truth, questions, k=2)
     assert (m.hit_rate, m.same_question, m.recall, m.recall_hits) == (0.6, pytest.approx(1 / 3), 0.8, pytest.approx(2 / 3))
     for mode in ("snapshot", "coalesce"):
-        m = evaluate.evaluate(ModelCache(1, tolerance=2.0), Q, truth, questions, k=2, mode=mode, size=5)
+        m = measure.evaluate(ModelCache(1, tolerance=2.0), Q, truth, questions, k=2, mode=mode, size=5)
         assert m.recall == (1.0 if mode == "snapshot" else 0.8) and np.isnan(m.same_question)
     with pytest.raises(ValueError, match=r"truth: expected shape \(5, >= 4\)"):
-        evaluate.evaluate(ModelCache(1), Q, truth, k=2, rerank_factor=2, vectors=Q)
+        measure.evaluate(ModelCache(1), Q, truth, k=2, rerank_factor=2, vectors=Q)
     with pytest.raises(ValueError, match=r"questions: expected shape \(5,\)"):
-        evaluate.evaluate(ModelCache(1), Q, truth, questions[:2], k=2)
+        measure.evaluate(ModelCache(1), Q, truth, questions[:2], k=2)
 
 
 def test_t17_a_report_refuses_vanity():
     with pytest.raises(ValueError, match="expected a column 'recall'"):
-        evaluate.Report([dict(hit_rate=0.5)])
+        measure.Report([dict(hit_rate=0.5)])
     with pytest.raises(ValueError, match=r"'same_question' beside a hit rate of 93.0%, .* ceiling of 75.0%"):
-        evaluate.Report([dict(tolerance=5.0, hit_rate=0.93, recall=0.5)], ceiling=0.75)
+        measure.Report([dict(tolerance=5.0, hit_rate=0.93, recall=0.5)], ceiling=0.75)
     with pytest.raises(ValueError, match="same_question"):  # a column without a number is none
-        evaluate.Report([dict(hit_rate=0.93, recall=0.5, same_question=float("nan"), ceiling=0.75)])
-    shown = str(evaluate.Report([dict(tolerance=5.0, hit_rate=0.93, recall=0.5, same_question=0.4)], ceiling=0.75))
+        measure.Report([dict(hit_rate=0.93, recall=0.5, same_question=float("nan"), ceiling=0.75)])
+    shown = str(measure.Report([dict(tolerance=5.0, hit_rate=0.93, recall=0.5, same_question=0.4)], ceiling=0.75))
     assert "same_question" in shown and "0.93" in shown
     questions = np.repeat(np.arange(25), 4)
-    m = evaluate.evaluate(ModelCache(1, tolerance=1e9), questions[:, None], questions[:, None], questions, k=1)
-    assert m.hit_rate > m.ceiling and "same_question" in str(evaluate.Report([m]))
+    m = measure.evaluate(ModelCache(1, tolerance=1e9), questions[:, None], questions[:, None], questions, k=1)
+    assert m.hit_rate > m.ceiling and "same_question" in str(measure.Report([m]))

@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from rag_model import ModelCache
 
-from collegium.rag import batch, calibrate, evaluate
+from collegium.rag import batch, calibrate, measure
 
 rng = np.random.default_rng(2)
 DOCS = rng.normal(size=(300, 8)).astype(np.float32)
@@ -31,7 +31,7 @@ def test_the_replay_is_what_a_cache_does(metric, capacity):
     assert report.tolerances.tolist() == [0.0, *grid]
     for t, hit_rate, recall, of_hits in zip(report.tolerances, report.hit_rate, report.recall, report.recall_hits):
         cache = ModelCache(8, capacity or 300, tolerance=t, metric=metric)
-        m = evaluate.evaluate(cache, Q, search(Q, 5), k=5)
+        m = measure.evaluate(cache, Q, search(Q, 5), k=5)
         assert (m.hit_rate, m.recall) == (pytest.approx(hit_rate), pytest.approx(recall))
         assert m.recall_hits == pytest.approx(of_hits, nan_ok=True)
 

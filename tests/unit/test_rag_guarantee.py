@@ -147,11 +147,11 @@ def test_queries_that_change_break_the_bound_and_a_window_mends_it():
     def final(window, s):
         rng = np.random.default_rng(s)
         g = GuaranteedTolerance(0.05, seed=s, audit_rate=0.2, window=window)
-        for bad in (False, True):
-            for d in rng.gamma(2.0, 0.25, 4000).tolist():
+        for bad, n in ((False, 4000), (True, 900)):
+            for d in rng.gamma(2.0, 0.25, n).tolist():
                 serve, explore, uniform = g.decide(g.coin(), d, 0)
-                if explore:  # afterwards every answer loses a fifth
-                    g.observe(d, 0.2 if bad else float(d > 0.5) * 0.05, uniform=uniform, served=serve)
+                if explore:  # after the break every answer loses two fifths
+                    g.observe(d, 0.4 if bad else float(d > 0.5) * 0.05, uniform=uniform, served=serve)
             if not bad:
                 assert g.threshold() > 0
         return g.threshold()
@@ -207,7 +207,8 @@ def test_curves_that_rise_or_never_saw_a_mistake():
     perfect = logistic.fit(d, np.ones(d.shape), np.ones(d.shape))
     wrong = logistic.fit(d, np.zeros(d.shape), np.ones(d.shape))
     assert logistic.explore_probability(wrong, np.array([0.2]), 0.05)[0] > 0.9
-    assert 0 < logistic.explore_probability(perfect, np.array([0.5]), 0.05)[0] < 1
+    near, far = (float(logistic.explore_probability(perfect, np.array([x]), 0.05)[0]) for x in (0.1, 1.0))
+    assert 0 < near < far < 1
 
 
 def test_per_entry_keeps_the_share_of_wrong_answers():
@@ -258,7 +259,7 @@ def test_a_cache_learns_to_serve_and_keeps_its_promise(mode):
     truth = database(Q, 5)
     loss = np.array([recall_loss(i, t) for i, t in zip(r.ids, truth)])
     report = g.report()
-    assert 0.2 < r.hit_mask.mean() < 0.95
+    assert 0.2 < r.hit_mask[500:].mean() < 0.95
     assert report.audited == cache.counters["audited"] >= 64
     if mode == "global":
         assert report.threshold > 0 and loss[r.hit_mask].mean() <= 0.1
@@ -289,7 +290,7 @@ def test_an_entry_that_moves_in_starts_afresh():
     cache = ModelCache(8, tolerance=g)
     cache.free = [3]
     flight.get_or_retrieve(cache, DOCS[0], 5, lambda q, m: database(q[None], m))
-    assert g._curve(3) is None and g.threshold(3) == 0
+    assert g._curve(3) is None and g.entry_threshold(3) == 0
 
 
 def test_per_entry_threshold_is_where_exploration_stops():
@@ -297,8 +298,14 @@ def test_per_entry_threshold_is_where_exploration_stops():
     rng = np.random.default_rng(0)
     for d in rng.uniform(0, 1, 200).tolist():
         g.observe(d, float(d > 0.5), slot=0)
-    t = g.threshold(0)
+    t = g.entry_threshold(0)
     assert 0.1 < t < 0.5
+    cache = ModelCache(8, tolerance=g)
+    assert g.threshold(cache, DOCS[0]) == 0
+    cache.insert(DOCS[0], [1])
+    assert g.threshold(cache, DOCS[0]) == t and g.threshold() == 0
+    assert cache.lookup(DOCS[0] + np.float32(0.9 * t / np.sqrt(8))) is not None
+    assert cache.lookup(DOCS[0] + np.float32(1.1 * t / np.sqrt(8))) is None
     c = g._curve(0)
     assert g._explore(c, t * 0.99) == 0 < g._explore(c, t * 1.01)
 

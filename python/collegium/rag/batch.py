@@ -53,7 +53,7 @@ def run(
 ) -> BatchAnswer:
     """Answers the rows of Q as `r` says (its own query is not used). search: (Q, m) -> what `read` understands."""
     answers: list[Answer | None] = [None] * len(Q)
-    calls = 0
+    calls, generation = 0, r.cache.generation
 
     def one(q: Floats, m: int) -> Any:
         nonlocal calls
@@ -72,12 +72,12 @@ def run(
     else:
         answers = [flight.look(s)[0] for s in requests]
     misses = [i for i, a in enumerate(answers) if a is None]
-    leader = _leaders(Q, misses, r.cache) if mode == "coalesce" else {i: i for i in misses}
+    leader = _leaders(Q, misses, r.cache, r.namespace) if mode == "coalesce" else {i: i for i in misses}
     asked = [i for i in misses if leader[i] == i]
     if asked:
         found = dict(zip(asked, read(search(Q[asked], r.m), len(asked), r.m)))
         for i in asked:
-            requests[i].keep(found[i])
+            requests[i].keep(found[i], generation)
             answers[i] = requests[i].fresh(found[i])
         for i in misses:
             if leader[i] != i:
@@ -88,9 +88,8 @@ def run(
     return _rows([a for a in answers if a is not None], r.k, len(asked))
 
 
-def _leaders(Q: Floats, misses: list[int], cache: CacheLike) -> dict[int, int]:
+def _leaders(Q: Floats, misses: list[int], cache: CacheLike, namespace: Namespace) -> dict[int, int]:
     """For each miss, the nearest earlier miss within the tolerance that is itself asked for, or itself."""
-    tolerance = flight.tolerance_now(cache)
     leader: dict[int, int] = {}
     asked: list[int] = []
     for i in misses:
@@ -99,7 +98,7 @@ def _leaders(Q: Floats, misses: list[int], cache: CacheLike) -> dict[int, int]:
             d = rerank.distances(Q[i], Q[asked], cache.metric)
             d[np.isnan(d)] = np.inf
             nearest = int(np.argmin(d))
-            if flight.within(float(d[nearest]), tolerance, cache.metric):
+            if d[nearest] <= flight.tolerance_now(cache, Q[i], namespace):
                 leader[i] = asked[nearest]
                 continue
         asked.append(i)

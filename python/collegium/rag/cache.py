@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _check, _core
-from . import _arrays
+from . import _arrays, flight
 
 METRICS = ("l2", "cosine", "ip")
 EVICTIONS = ("fifo", "lru", "lfu", "clock", "sieve", "s3fifo")  # numbers of csrc/cache/policy.h
@@ -245,6 +245,30 @@ class ProximityCache(_core.Cache):
         out = self._stats()
         lookups = out["hits"] + out["misses"]
         return {**out, "hit_rate": out["hits"] / lookups if lookups else math.nan, **self._notes}
+
+    def get_or_retrieve(
+        self,
+        q: ArrayLike,
+        k: int,
+        retrieve: Callable[[NDArray[np.float32], int], Any],
+        rerank_factor: int = 1,
+        vectors: Any = None,
+        namespace: Hashable = None,
+    ) -> NDArray[np.int64]:
+        """The ids of the k documents for q, from here or from `retrieve`: see `flight.get_or_retrieve`."""
+        return flight.get_or_retrieve(self, q, k, retrieve, rerank_factor, vectors, namespace)
+
+    async def aget_or_retrieve(
+        self,
+        q: ArrayLike,
+        k: int,
+        retrieve: Callable[[NDArray[np.float32], int], Any],
+        rerank_factor: int = 1,
+        vectors: Any = None,
+        namespace: Hashable = None,
+    ) -> NDArray[np.int64]:
+        """`get_or_retrieve` for asyncio; `retrieve` may be a coroutine function."""
+        return await flight.aget_or_retrieve(self, q, k, retrieve, rerank_factor, vectors, namespace)
 
     def __repr__(self) -> str:
         return (

@@ -93,8 +93,13 @@ class Request:
         d = None if found.distances is None else found.distances[: self.k]
         return Answer(found.ids[: self.k], d, False)
 
-    def keep(self, found: Found) -> None:
-        """Stores a result; a learned tolerance forgets what it knew of the slot's former entry."""
+    def keep(self, found: Found, generation: int) -> None:
+        """Stores a result, unless the cache was cleared since (`generation`, from before the database was asked).
+
+        A learned tolerance forgets what it knew of the slot's former entry.
+        """
+        if self.cache.generation != generation:
+            return
         if self.store is not None:
             slot = self.store(self, found)
         else:
@@ -134,7 +139,7 @@ class Flights:
         d = rerank.distances(r.q, np.stack([f.request.q for f in fit]), r.cache.metric)
         d[np.isnan(d)] = np.inf
         i = int(np.argmin(d))
-        return fit[i] if within(float(d[i]), tolerance, r.cache.metric) else None
+        return fit[i] if d[i] <= tolerance else None
 
     def detach(self) -> None:
         """No new query joins a flight that is under way: what it will bring may be out of date (a document is gone)."""
@@ -165,15 +170,12 @@ def distance(a: Floats, b: Floats, metric: str) -> float:
     return float(rerank.distances(a, b[None], metric)[0])
 
 
-def within(d: float, tolerance: float, metric: str) -> bool:
-    """The cache's own test. For "ip" the tolerance is the least similarity, and d minus a similarity."""
-    return d <= (-tolerance if metric == "ip" else tolerance)
-
-
-def tolerance_now(cache: CacheLike) -> float:
-    """The tolerance as a number: of a learned one, what it allows at present."""
+def tolerance_now(cache: CacheLike, q: Floats, namespace: Namespace) -> float:
+    """The tolerance as a number; an object is asked for this query, and may say None: share nothing."""
     t = cache.tolerance
-    return float(t.threshold()) if hasattr(t, "threshold") else float(t)
+    if hasattr(t, "threshold"):
+        t = t.threshold(cache, q, namespace)
+    return -np.inf if t is None else float(t)
 
 
 class Audit(NamedTuple):
@@ -208,13 +210,13 @@ def look(r: Request) -> tuple[Answer | None, Audit | None]:
     return None, Audit(answer, d, slot, uniform, serve)
 
 
-def learn(r: Request, audit: Audit, found: Found) -> Answer:
+def learn(r: Request, audit: Audit, found: Found, generation: int) -> Answer:
     """Tells the learned tolerance how much of the database's answer the nearest entry would have missed. Returns it."""
     loss = recall_loss(audit.would.ids, found.ids[: r.k])
     bad = r.cache.tolerance.observe(audit.distance, loss, slot=audit.slot, uniform=audit.uniform, served=audit.was_hit)
     r.cache.note("audited", 1)
     if bad and not audit.was_hit:
-        r.keep(found)
+        r.keep(found, generation)
     return r.fresh(found)
 
 
@@ -243,10 +245,11 @@ def _flying(table: Flights, flight: Flight) -> Iterator[None]:
 def _join(r: Request, loop: asyncio.AbstractEventLoop | None, seen: int) -> tuple[Flight, bool] | None:
     """(flight, whether it is ours) for a miss; None if a flight ended since the lookup, which is then to be repeated."""
     table = flights(r.cache)
+    tolerance = tolerance_now(r.cache, r.q, r.namespace)
     with table.lock:
         if table.landed != seen:
             return None
-        flight = None if _leading.get() else table.find(r, tolerance_now(r.cache))
+        flight = None if _leading.get() else table.find(r, tolerance)
         if flight is not None and not (loop is None and _blocks(flight)):
             return flight, False
         flight = Flight(r, loop)
@@ -292,14 +295,14 @@ def answer(r: Request) -> Answer:
     """The answer to a request: from the cache, from a retrieval under way, or from the database."""
     failures = 0
     while True:
-        seen = flights(r.cache).landed
+        seen, generation = flights(r.cache).landed, r.cache.generation
         hit, audit = look(r)
         if hit is not None:
             return hit
         if audit is not None:  # never shared: it needs the database's answer to this very query
             with _as_leader():
                 found = _fetch(r)
-            return learn(r, audit, found)
+            return learn(r, audit, found, generation)
         joined = _join(r, None, seen)
         if joined is None:
             continue
@@ -307,7 +310,7 @@ def answer(r: Request) -> Answer:
         if ours:
             with _flying(flights(r.cache), flight):
                 found = _fetch(r)
-                r.keep(found)
+                r.keep(found, generation)
             flight.future.set_result(found)
             return r.fresh(found)
         try:
@@ -327,14 +330,14 @@ async def aanswer(r: Request) -> Answer:
     failures = 0
     loop = asyncio.get_running_loop()
     while True:
-        seen = flights(r.cache).landed
+        seen, generation = flights(r.cache).landed, r.cache.generation
         hit, audit = look(r)
         if hit is not None:
             return hit
         if audit is not None:
             with _as_leader():
                 found = await _afetch(r)
-            return learn(r, audit, found)
+            return learn(r, audit, found, generation)
         joined = _join(r, loop, seen)
         if joined is None:
             continue
@@ -342,7 +345,7 @@ async def aanswer(r: Request) -> Answer:
         if ours:
             with _flying(flights(r.cache), flight):
                 found = await _afetch(r)
-                r.keep(found)
+                r.keep(found, generation)
             flight.future.set_result(found)
             return r.fresh(found)
         try:

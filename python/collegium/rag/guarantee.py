@@ -62,7 +62,8 @@ class GuaranteedTolerance:
       audited distances, which are then not used again.
     testing: "union" pays for the size of the grid and may certify any of it; "sequence" tests from the smallest upward
       at no such price, and stops at the first that fails.
-    window: only the newest audits count (None: all). seed: of the coins.
+    window: only the newest audits count (None: all), and the confidence is that of each moment, not of all together.
+    seed: of the coins.
 
     The global bound is tested each time the audits have grown by half, and the confidence is shared over these tests, so
     it holds at all times together. It needs exchangeable queries: audits of the past must stand for queries to come.
@@ -121,14 +122,19 @@ class GuaranteedTolerance:
 
     # ---- what the layers in front of the database call ----
 
-    def threshold(self, slot: int | None = None) -> float:
-        """What is served without asking: within this distance. 0 (exact repeats) while nothing is certified.
+    def threshold(self, cache: Any = None, q: Any = None, namespace: Any = None) -> float:
+        """What a plain lookup of `q` serves: within this distance. 0 (exact repeats) while nothing is certified.
 
-        mode="per_entry": of the entry in `slot`, the distance up to which it is asked at the audit rate alone.
+        mode="per_entry": that of the nearest entry; 0 without a cache to look in.
         """
+        if self.mode == "global" or cache is None:
+            return self._threshold
+        near = cache.nearest(q, namespace)
+        return 0.0 if near is None else self.entry_threshold(near[1])
+
+    def entry_threshold(self, slot: int) -> float:
+        """mode="per_entry": the distance up to which the entry in `slot` is served but for the audit rate."""
         with self._lock:
-            if self.mode == "global" or slot is None:
-                return self._threshold
             curves = self._curve(slot)
             if curves is None:
                 return 0.0
@@ -235,15 +241,17 @@ class GuaranteedTolerance:
 
     def _test(self) -> None:
         """Chooses the tolerance anew. Test number j may err with probability (1 - confidence) / (j (j + 1)): in all at
-        most 1 - confidence."""
+        most 1 - confidence. With a window the tests never end, and none could pay for all: each stands for itself."""
         assert self._grid is not None
         if self.window is not None:
             del self._distances[: -self.window], self._losses[: -self.window]
             self._next_test = self.window + self.window // 2
         else:
             self._next_test = math.ceil(1.5 * len(self._losses))
-        self._tests += 1
-        level = (1 - self.confidence) / (self._tests * (self._tests + 1))
+        level = 1 - self.confidence
+        if self.window is None:
+            self._tests += 1
+            level /= self._tests * (self._tests + 1)
         if self.testing == "union":
             level /= len(self._grid)
         n, total = self._per_tolerance(self._grid)

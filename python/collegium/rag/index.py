@@ -17,7 +17,6 @@ from .adapters import Adapter, adapt
 from .arrays import asarray, matrix
 from .flight import Found, Request
 from .seam import CacheLike, Floats, Ids, Namespace
-from .stale import drop_stale
 
 
 class SearchResult(tuple[Floats, Ids]):
@@ -170,7 +169,8 @@ class CachedIndex:
         """Adds vectors, float32 (n, dim), with the index's own ids or those given; drops the entries they change.
 
         An entry is dropped if a new vector is nearer to its key than the last id it holds: exactly those whose list the
-        new documents change, if the index is exact. Returns how many. Raises TypeError where the index cannot add.
+        new documents change, if the index is exact. Where the cache has another metric than the index nothing can be said
+        of an entry, and all are dropped. Returns how many. Raises TypeError where the index cannot add.
         """
         if self.adapter.add is None:
             raise TypeError(f"index: expected one with add(x), got {type(self.index).__name__}")
@@ -180,7 +180,11 @@ class CachedIndex:
             raise ValueError(f"ids: expected shape ({len(X)},), got {numbers.shape}")
         with self._gate.change():
             self.adapter.add(X, numbers)
-            dropped = drop_stale(self.cache, X, self.adapter.metric)
+            if self.adapter.metric == self.cache.metric:
+                dropped = len(self.cache.stale_after_add(X))
+            else:
+                dropped = len(self.cache)
+                self.cache.clear()
             self._changed()
         return dropped
 
