@@ -51,6 +51,7 @@ cg_bucket *cg_cache_numbered(cg_cache *c, uint32_t number);
 uint64_t cg_cache_slot(const cg_cache *c, const cg_bucket *b, uint32_t slot);
 /* Removes an entry that is no eviction. With the write lock. */
 void cg_cache_remove(cg_cache *c, cg_bucket *b, uint32_t slot, int counter);
+uint64_t cg_cache_fingerprint(const float *q, size_t dpad);
 uint32_t cg_cache_signature(const cg_cache *c, const float *q, float *projection);
 /* Removes expired entries. With the write lock. */
 void cg_cache_collect(cg_cache *c, int64_t now);

@@ -65,7 +65,7 @@ void cg_cache_collect(cg_cache *c, int64_t now) {
 
 /* Finds its key by these: four chains of multiply and rotate over pairs of floats. Not against adversaries, who would
  * win no more than a comparison. */
-static uint64_t fingerprint(const float *q, size_t dpad) {
+uint64_t cg_cache_fingerprint(const float *q, size_t dpad) {
     uint64_t h[4] = {1, 2, 3, 4};
     for (size_t j = 0; j < dpad; j += 8)
         for (size_t l = 0; l < 4; l++) {
@@ -142,7 +142,7 @@ int cg_cache_insert(cg_cache *c, const float *q, const cg_new_entry *entry, uint
         return cg_fail(err, CG_EVALUE, "tolerance: expected at least 0, got %g", entry->tolerance);
     float projection[CG_BITS_MOST];
     const uint32_t signature = cg_cache_signature(c, q, projection);
-    const uint64_t print = fingerprint(q, c->dpad);
+    const uint64_t print = cg_cache_fingerprint(q, c->dpad);
     cg_cache_write_lock(c);
     const int rc = insert(c, q, signature, print, entry, slot, err);
     cg_cache_write_unlock(c);

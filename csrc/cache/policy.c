@@ -86,7 +86,7 @@ static int remembered(const cg_policy *p, uint64_t identity) {
     return found;
 }
 
-static void remember(cg_policy *p, uint64_t identity) {
+void cg_policy_remember(cg_policy *p, uint64_t identity) {
     if (p->ghost_capacity == 0) return;
     p->ghost[p->ghost_at] = identity;
     p->ghost_at = p->ghost_at + 1 == p->ghost_capacity ? 0 : p->ghost_at + 1;
@@ -166,7 +166,7 @@ static uint32_t s3fifo_victim(cg_policy *p, const uint64_t *identity) {
         if (small->n >= small_capacity(p->capacity) || main->n == 0) {
             const uint32_t s = small->oldest;
             if (left == 0 || LOAD(p->mark[s]) < PROMOTED_AT) {
-                remember(p, identity[s]);
+                cg_policy_remember(p, identity[s]);
                 return s;
             }
             STORE(p->mark[s], 0);

@@ -59,6 +59,8 @@ void cg_policy_remove(cg_policy *p, uint32_t slot);
 /* Chooses the entry to evict and removes it; CG_NO_SLOT if there is none. identity: of every slot (S3-FIFO). */
 uint32_t cg_policy_evict(cg_policy *p, const uint64_t *identity);
 
+/* A ghost more, the newest. */
+void cg_policy_remember(cg_policy *p, uint64_t identity);
 /* Puts a slot at the newest end of a queue with its mark and use, as it was saved; `hand`: SIEVE's hand stops here. */
 void cg_policy_restore(cg_policy *p, uint32_t slot, uint8_t where, uint8_t mark, uint64_t use, int hand);
 #endif

@@ -21,9 +21,9 @@ void cg_scan_put(float *keys, size_t dpad, size_t row, const float *from) {
     for (size_t j = 0; j < dpad; j++) to[j * CG_LANES] = from[j];
 }
 
-void cg_scan_get(const float *keys, size_t dpad, size_t row, float *to) {
+void cg_scan_get(const float *keys, size_t dim, size_t dpad, size_t row, float *to) {
     const float *const from = keys + lane_at(dpad, row);
-    for (size_t j = 0; j < dpad; j++) to[j] = from[j * CG_LANES];
+    for (size_t j = 0; j < dim; j++) to[j] = from[j * CG_LANES];
 }
 
 void cg_scan_far(float *keys, size_t dpad, size_t row) {

@@ -24,9 +24,9 @@ enum { CG_LANES = 16, CG_CHUNK = 16 };
 
 /* dim rounded up to chunks; the dimensions beyond dim are zero in keys and queries. */
 size_t cg_scan_padded(size_t dim);
-/* Writes query row[dpad] into lane `row` of the groups, or reads it back. */
+/* Writes a prepared query (dpad floats) into lane `row` of the groups, or reads its first `dim` values back. */
 void cg_scan_put(float *keys, size_t dpad, size_t row, const float *from);
-void cg_scan_get(const float *keys, size_t dpad, size_t row, float *to);
+void cg_scan_get(const float *keys, size_t dim, size_t dpad, size_t row, float *to);
 /* Moves lane `row` so far away that it never keeps a group alive. */
 void cg_scan_far(float *keys, size_t dpad, size_t row);
 

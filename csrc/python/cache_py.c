@@ -10,6 +10,7 @@
 #include "../cache/bucket.h"
 #include "../cache/cache.h"
 #include "../cache/lsh.h"
+#include "../cache/state.h"
 #include "families.h"
 #include <math.h>
 
@@ -450,6 +451,110 @@ static PyObject *get_generation(PyObject *o, void *unused) {
     return self ? PyLong_FromUnsignedLong(cg_cache_generation(self->cache)) : NULL;
 }
 
+/* ---- all of it ---- */
+
+/* The columns of cg_cache_rows as arrays, in a dict. */
+typedef struct column {
+    const char *name;
+    int type;
+    void **data;
+    size_t length;
+} column;
+
+enum { COLUMNS = 19 };
+
+static void columns_of(cg_cache_rows *r, column out[COLUMNS]) {
+    const column all[COLUMNS] = {
+        {"keys", NPY_FLOAT32, (void **)&r->keys, r->n}, /* first: (n, dim) */
+        {"slot", NPY_UINT64, (void **)&r->slot, r->n},
+        {"signature", NPY_UINT32, (void **)&r->signature, r->n},
+        {"seq", NPY_UINT64, (void **)&r->seq, r->n},
+        {"age", NPY_INT64, (void **)&r->age, r->n},
+        {"left", NPY_INT64, (void **)&r->left, r->n},
+        {"bound", NPY_FLOAT32, (void **)&r->bound, r->n},
+        {"k", NPY_UINT32, (void **)&r->k, r->n},
+        {"count", NPY_UINT32, (void **)&r->count, r->n},
+        {"measured", NPY_UINT32, (void **)&r->measured, r->n},
+        {"space", NPY_UINT32, (void **)&r->space, r->n},
+        {"where", NPY_UINT8, (void **)&r->where, r->n},
+        {"mark", NPY_UINT8, (void **)&r->mark, r->n},
+        {"hand", NPY_UINT8, (void **)&r->hand, r->n},
+        {"use", NPY_UINT64, (void **)&r->use, r->n},
+        {"ids", NPY_INT64, (void **)&r->ids, r->lists},
+        {"distances", NPY_FLOAT32, (void **)&r->distances, r->lists},
+        {"ghost_signature", NPY_UINT32, (void **)&r->ghost_signature, r->ghosts},
+        {"ghost", NPY_UINT64, (void **)&r->ghost, r->ghosts},
+    };
+    memcpy(out, all, sizeof all);
+}
+
+static PyObject *new_columns(cache_object *self, cg_cache_rows *r, int keys) {
+    PyObject *const dict = PyDict_New();
+    column columns[COLUMNS];
+    columns_of(r, columns);
+    for (int i = keys ? 0 : 1; dict && i < COLUMNS; i++) {
+        npy_intp dims[2] = {(npy_intp)columns[i].length, (npy_intp)self->dim};
+        PyObject *const a = PyArray_SimpleNew(i == 0 ? 2 : 1, dims, columns[i].type);
+        if (a) *columns[i].data = PyArray_DATA((PyArrayObject *)a);
+        if (put(dict, columns[i].name, a) < 0) {
+            Py_DECREF(dict);
+            return NULL;
+        }
+    }
+    return dict;
+}
+
+/* _export(keys): the dict of columns, with (n, dim) keys or without. */
+static PyObject *cache_export(PyObject *o, PyObject *with_keys) {
+    cache_object *const self = alive(o);
+    const int keys = self ? PyObject_IsTrue(with_keys) : -1;
+    if (keys < 0) return NULL;
+    for (;;) {
+        cg_cache_rows rows = {0};
+        cg_cache_measure(self->cache, &rows);
+        PyObject *const dict = new_columns(self, &rows, keys);
+        if (!dict) return NULL;
+        int done;
+        Py_BEGIN_ALLOW_THREADS
+            done = cg_cache_export(self->cache, &rows);
+        Py_END_ALLOW_THREADS
+        if (done) return dict;
+        Py_DECREF(dict); /* somebody wrote in between */
+    }
+}
+
+/* _restore(columns): fills an empty cache. */
+static PyObject *cache_restore(PyObject *o, PyObject *dict) {
+    cache_object *const self = alive(o);
+    if (!self) return NULL;
+    if (!PyDict_Check(dict)) return PyErr_Format(PyExc_TypeError, "columns: expected a dict, got %R", dict);
+    cg_cache_rows rows = {0};
+    column columns[COLUMNS];
+    columns_of(&rows, columns);
+    npy_intp n = -1, list_items = -1, ghosts = -1;
+    for (int i = 0; i < COLUMNS; i++) {
+        PyObject *const value = PyDict_GetItemString(dict, columns[i].name);
+        if (!value) return PyErr_Format(PyExc_ValueError, "%s: missing", columns[i].name);
+        PyArrayObject *const a = arr_want(value, columns[i].name, columns[i].type, i == 0 ? 2 : 1, ARR_READ);
+        if (!a) return NULL;
+        npy_intp *const length = i < COLUMNS - 4 ? &n : i < COLUMNS - 2 ? &list_items : &ghosts;
+        if (*length < 0) *length = PyArray_DIM(a, 0);
+        if (i == 0 ? arr_shape2(a, "keys", n, (npy_intp)self->dim) < 0 : arr_len(a, columns[i].name, *length) < 0)
+            return NULL;
+        *columns[i].data = PyArray_DATA(a);
+    }
+    rows.n = (size_t)n;
+    rows.lists = (size_t)list_items;
+    rows.ghosts = (size_t)ghosts;
+    cg_err err;
+    int rc;
+    Py_BEGIN_ALLOW_THREADS
+        rc = cg_cache_restore(self->cache, &rows, &err);
+    Py_END_ALLOW_THREADS
+    if (rc) return fail(&err);
+    Py_RETURN_NONE;
+}
+
 /* _set_tolerance(number or an object with threshold(cache, query, namespace)) */
 static PyObject *cache_set_tolerance(PyObject *o, PyObject *value) {
     cache_object *const self = alive(o);
@@ -573,6 +678,8 @@ static PyMethodDef methods[] = {
     {"_remove_ids", cache_remove_ids, METH_O, NULL},
     {"_bump", cache_bump, METH_NOARGS, NULL},
     {"_stale", FASTCALL(cache_stale), METH_FASTCALL, NULL},
+    {"_export", cache_export, METH_O, NULL},
+    {"_restore", cache_restore, METH_O, NULL},
     {"_stats", cache_stats, METH_NOARGS, NULL},
     {"_set_tolerance", cache_set_tolerance, METH_O, NULL},
     {0},

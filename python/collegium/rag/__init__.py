@@ -12,7 +12,7 @@ import importlib
 from types import ModuleType
 
 from .batch import BatchAnswer, get_or_retrieve_batch, warm
-from .cache import Hit, ProximityCache
+from .cache import Entry, Hit, ProximityCache
 from .calibrate import Calibration, calibrate_tolerance, tolerance_from_cosine
 from .guarantee import GuaranteedTolerance, GuaranteeReport
 from .index import CachedIndex, SearchResult
@@ -21,6 +21,7 @@ from .measure import Measured, Report, evaluate
 __all__ = [
     "ProximityCache",
     "Hit",
+    "Entry",
     "CachedIndex",
     "SearchResult",
     "get_or_retrieve_batch",

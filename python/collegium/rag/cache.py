@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _check, _core
-from . import _arrays, flight
+from . import _arrays, _snapshot, flight
+from ._snapshot import Entry
 
 METRICS = ("l2", "cosine", "ip")
 EVICTIONS = ("fifo", "lru", "lfu", "clock", "sieve", "s3fifo")  # numbers of csrc/cache/policy.h
 INDEXES = ("flat", "lsh")
 UNKNOWN = 2**32 - 1  # number of a namespace that nothing was ever stored under
+
+
+__all__ = ["Entry", "Hit", "ProximityCache"]
 
 
 class Hit(NamedTuple):
@@ -36,14 +41,16 @@ class ProximityCache(_core.Cache):
     """Query embeddings with the document ids a database gave, for queries near enough to one of them.
 
     dim: of the embeddings. capacity: entries; None with index="lsh" is bucket_capacity * 2**n_bits.
-    tolerance: greatest distance of a hit, in the metric's own unit; or an object whose ``threshold(cache, q, namespace)``
-    gives it for each query (None: do not serve). It depends on the embedding model: there is no default.
+    tolerance: greatest distance of a hit, in the metric's own unit; or an object whose
+    ``threshold(cache, q, namespace)`` gives it for each query (None: do not serve). It depends on the embedding model:
+    there is no default.
     metric: "l2" (not squared), "cosine" (1 - cos, 0 to 2), or "ip": inner product, a similarity. With "ip" give
     ``min_similarity`` in place of the tolerance; distances and tolerances of single calls are then minus the product.
     eviction: "fifo", "lru", "lfu", "clock", "sieve" or "s3fifo". All but "lru" and "lfu" evict in constant time.
-    index: "flat" scans all keys; "lsh" the bucket of the query's signature of n_bits random hyperplanes (`seed`), each
+    index: "flat" scans all keys; "lsh" the bucket of the query's signature of n_bits random hyperplanes, each
     with room for bucket_capacity keys and its own eviction, and `probes` neighbouring buckets. It misses some
     neighbours: at angle t a key shares the bucket with probability (1 - t/pi)**n_bits.
+    seed: of the hyperplanes, or float32 (n_bits, dim): the hyperplanes.
     ttl: seconds an entry lives. on_nan: NaN or Inf in a query raise ValueError, or "miss" (also not stored).
     cache_empty: store empty results too. model: name of the embedding model, kept in snapshots and checked by load().
 
@@ -66,7 +73,7 @@ class ProximityCache(_core.Cache):
         n_bits: int = 8,
         bucket_capacity: int = 20,
         probes: int = 0,
-        seed: int = 0,
+        seed: int | NDArray[np.float32] = 0,
         ttl: float | None = None,
         on_nan: str = "raise",
         cache_empty: bool = False,
@@ -85,15 +92,32 @@ class ProximityCache(_core.Cache):
         self.n_bits = _check.integer(n_bits, "n_bits", 1, 24)
         self.bucket_capacity = _check.integer(bucket_capacity, "bucket_capacity", 1, 2**20)
         self.probes = _check.integer(probes, "probes", 0, self.n_bits)
-        self.seed = _check.integer(seed, "seed", 0)
         if capacity is None and not lsh:
             raise ValueError("capacity: expected an integer, got None (only index='lsh' does without)")
         self.capacity = (
             self.bucket_capacity << self.n_bits if capacity is None else _check.integer(capacity, "capacity", 1, 2**30)
         )
+        self._limited = capacity is not None
+        self._planes: NDArray[np.float32] | None = None
+        self.seed: int | None = None
+        if isinstance(seed, np.ndarray):
+            self._planes = seed
+        else:
+            self.seed = _check.integer(seed, "seed", 0)
+            if lsh:
+                rng = np.random.default_rng(self.seed)
+                self._planes = rng.standard_normal((self.n_bits, self.dim), np.float32)
+        self._spaces: dict[tuple[Hashable, Hashable], int] = {}
+        self._numbers = itertools.count(1)
+        self._notes: dict[str, int] = {}
+        self._notes_lock = threading.Lock()
         self._tolerance = self._first_tolerance(tolerance, min_similarity)
         dynamic = hasattr(self._tolerance, "threshold")
-        self._setup(None, (-math.inf if metric == "ip" else 0.0) if dynamic else self._tolerance, capacity)
+        super().__init__(
+            self.dim, self.capacity if self._limited else 0, self.bucket_capacity, self.n_bits if lsh else 0,
+            self.probes if lsh else 0, self._planes, METRICS.index(metric), EVICTIONS.index(eviction),
+            0.0 if dynamic else self._tolerance, _nanoseconds(self.ttl), on_nan == "miss", self._spaces, Hit,
+        )  # fmt: skip
         if dynamic:
             self._set_tolerance(self._tolerance)
 
@@ -110,22 +134,10 @@ class ProximityCache(_core.Cache):
             raise TypeError("tolerance: expected a number, got None (it depends on the embedding model)")
         return _check.real(tolerance, "tolerance", 0.0)
 
-    def _setup(self, planes: NDArray[np.float32] | None, tolerance: float, capacity: int | None) -> None:
-        """Makes the core. planes: those of a snapshot, else drawn from the seed."""
-        lsh = self.index == "lsh"
-        if lsh and planes is None:
-            rng = np.random.default_rng(self.seed)
-            planes = rng.standard_normal((self.n_bits, self.dim), dtype=np.float32)
-        self._planes = planes
-        self._spaces: dict[tuple[Hashable, Hashable], int] = {}
-        self._numbers = itertools.count(1)
-        self._notes: dict[str, int] = {}
-        self._notes_lock = threading.Lock()
-        super().__init__(
-            self.dim, 0 if lsh and capacity is None else self.capacity, self.bucket_capacity, self.n_bits if lsh else 0,
-            self.probes if lsh else 0, planes, METRICS.index(self.metric), EVICTIONS.index(self.eviction), tolerance,
-            _nanoseconds(self.ttl), self.on_nan == "miss", self._spaces, Hit,
-        )  # fmt: skip
+    def _add_spaces(self, spaces: Iterable[tuple[tuple[Hashable, Hashable], int]]) -> None:
+        """Namespaces and filters under the numbers they have in a snapshot."""
+        self._spaces.update(spaces)
+        self._numbers = itertools.count(max(self._spaces.values(), default=0) + 1)
 
     @property
     def tolerance(self) -> Any:
@@ -231,6 +243,36 @@ class ProximityCache(_core.Cache):
         if not np.isfinite(rows).all():
             raise ValueError("vectors: expected finite values, got NaN or infinity")
         return self._stale(rows, remove)
+
+    def keys(self) -> NDArray[np.float32]:
+        """The stored queries, a copy (n, dim) in the order of insertion; unit vectors with metric "cosine"."""
+        columns = self._export(True)
+        keys: NDArray[np.float32] = columns["keys"][np.argsort(columns["seq"])]
+        return keys
+
+    def entries(self) -> list[Entry]:
+        """What is stored, in the order of keys()."""
+        return _snapshot.entries(self)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes everything to one safetensors file with a checksum; the old file stays until the new one is whole.
+
+        Keys, lists, remaining times, queues and marks of the policy, hyperplanes; not the counters. Namespaces and
+        filters must be JSON values (str, int, float, bool, None), else ValueError. Raises OSError.
+        """
+        _snapshot.save(self, path)
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], expect: Mapping[str, Any] | None = None, *, tolerance: Any = None
+    ) -> ProximityCache:
+        """A cache from a file of save(): the same hits; slots are numbered anew.
+
+        expect: what the file must say, {"dim": 768, "metric": "l2", "model": ...} (any argument of the class).
+        tolerance: in place of the saved one; needed where that was an object. Raises ValueError for another kind of
+        file, another version, damage, or what was not expected; OSError; MemoryError.
+        """
+        return _snapshot.load(cls, path, expect or {}, tolerance)
 
     def note(self, name: str, count: int = 1) -> None:
         """Adds to a counter of the caller's own, which stats() shows."""
