@@ -82,7 +82,7 @@ def test_index_and_measurements():
     truth = database(Q, K)
     exact = np.array([(i == t).all() for i, t in zip(searched[1][1], truth)])
     certified = searched[1][3]
-    assert certified.any() and exact[certified].all() and not exact[searched[1][2]].all()
+    assert certified.any() and exact[certified].all() and certified.sum() < searched[1][2].sum()
     questions = rng.integers(3, size=300)
     for cache in both(40):
         measured.append(rag.evaluate(cache, Q, truth, questions, k=K))
@@ -92,7 +92,7 @@ def test_index_and_measurements():
 @pytest.mark.parametrize("mode", ["global", "per_entry"])
 def test_learned_tolerances_learn_the_same(mode):
     learned = [rag.GuaranteedTolerance(0.2, audit_rate=0.2, mode=mode, seed=2, pilot=16) for _ in range(2)]
-    model, real = ModelCache(DIM, 20, learned[0]), rag.ProximityCache(DIM, 20, tolerance=learned[1])
+    model, real = ModelCache(DIM, 60, learned[0]), rag.ProximityCache(DIM, 60, tolerance=learned[1])
     X = np.concatenate([Q] * 4)
     a, b = (rag.get_or_retrieve_batch(c, X, K, database) for c in (model, real))
     np.testing.assert_array_equal(a.ids, b.ids)
