@@ -35,7 +35,8 @@ class GuaranteeReport:
     """threshold: served now. grid, audits, loss: per grid tolerance the audits within it and their mean loss.
 
     audited: audits in all. served_audits: audits, at the audit rate, of queries that would have been served;
-    recall_lcb: lower confidence bound on the mean recall of what was served so far, from those alone (0: none yet).
+    recall_lcb: lower confidence bound on the mean recall of what was served so far, from those alone (0: none yet); with
+    min_recall, on the share of answers that reach it.
     """
 
     threshold: float
