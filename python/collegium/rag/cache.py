@@ -6,14 +6,14 @@ import itertools
 import math
 import os
 import threading
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _check, _core
-from . import _arrays, _snapshot
+from . import _arrays, _snapshot, flight
 from ._snapshot import Entry
 
 METRICS = ("l2", "cosine", "ip")
@@ -287,6 +287,30 @@ class ProximityCache(_core.Cache):
         out = self._stats()
         lookups = out["hits"] + out["misses"]
         return {**out, "hit_rate": out["hits"] / lookups if lookups else math.nan, **self._notes}
+
+    def get_or_retrieve(
+        self,
+        q: ArrayLike,
+        k: int,
+        retrieve: Callable[[NDArray[np.float32], int], Any],
+        rerank_factor: int = 1,
+        vectors: Any = None,
+        namespace: Hashable = None,
+    ) -> NDArray[np.int64]:
+        """The ids of the k documents for q, from here or from `retrieve`: see `flight.get_or_retrieve`."""
+        return flight.get_or_retrieve(self, q, k, retrieve, rerank_factor, vectors, namespace)
+
+    async def aget_or_retrieve(
+        self,
+        q: ArrayLike,
+        k: int,
+        retrieve: Callable[[NDArray[np.float32], int], Any],
+        rerank_factor: int = 1,
+        vectors: Any = None,
+        namespace: Hashable = None,
+    ) -> NDArray[np.int64]:
+        """`get_or_retrieve` for asyncio; `retrieve` may be a coroutine function."""
+        return await flight.aget_or_retrieve(self, q, k, retrieve, rerank_factor, vectors, namespace)
 
     def __repr__(self) -> str:
         return (

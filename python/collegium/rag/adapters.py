@@ -1,0 +1,169 @@
+"""One door to vector databases: anything with search(x, k), FAISS, hnswlib and usearch indexes, by what they can do.
+
+Found by their methods, never by import: none of these packages is needed for the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .arrays import asarray, matrix
+from .seam import Floats, Ids, Vectors
+
+# How an index words its distances: (to the cache's, smaller is nearer; back).
+_UNITS: dict[str, tuple[str, Callable[[Floats], Floats], Callable[[Floats], Floats]]] = {
+    "l2sq": ("l2", lambda d: np.sqrt(np.maximum(d, 0)), lambda d: d * d),
+    "l2": ("l2", lambda d: d, lambda d: d),
+    "ip": ("ip", lambda d: -d, lambda d: -d),
+    "1-ip": ("ip", lambda d: d - 1, lambda d: d + 1),
+    "cosine": ("cosine", lambda d: d, lambda d: d),
+}
+UNITS = tuple(_UNITS)
+
+
+@dataclass
+class Adapter:
+    """index: what it was made from. search: (Q, k) -> (D, I), both (B, k), -1 where there is no more.
+
+    unit: of D, one of "l2sq", "l2", "ip" (larger is nearer), "1-ip", "cosine". vectors: ids -> stored vectors, or None.
+    exact: the index compares with every vector, uncompressed. add, remove: or None where the index cannot.
+    """
+
+    index: Any
+    search: Callable[[Floats, int], tuple[Any, Any]]
+    unit: str
+    vectors: Vectors | None
+    exact: bool
+    add: Callable[..., Any] | None
+    remove: Callable[[Ids], Any] | None
+
+    @property
+    def metric(self) -> str:
+        """ "l2", "cosine" or "ip"."""
+        return _UNITS[self.unit][0]
+
+    def to_cache(self, d: Floats) -> Floats:
+        """Distances of the index in the cache's units (plain L2, cosine distance, minus the inner product)."""
+        return _UNITS[self.unit][1](d)
+
+    def from_cache(self, d: Floats) -> Floats:
+        """The other way."""
+        return _UNITS[self.unit][2](d)
+
+
+def adapt(index: Any, unit: str | None = None, vectors: Any = None, exact: bool | None = None) -> Adapter:
+    """An Adapter for an index. unit, vectors, exact: what cannot be found out, or is to be overruled.
+
+    An unknown object with search(x, k) is taken to return (D, I) with D in squared L2 ("l2sq") and to be approximate.
+    Raises TypeError for what has no search.
+    """
+    if hasattr(index, "knn_query"):
+        a = _hnswlib(index)
+    elif hasattr(index, "metric_type") and hasattr(index, "ntotal"):
+        a = _faiss(index)
+    elif hasattr(index, "metric_kind") and hasattr(index, "search"):
+        a = _usearch(index)
+    elif callable(getattr(index, "search", None)):
+        a = Adapter(
+            index, index.search, "l2sq", None, False, getattr(index, "add", None), getattr(index, "remove_ids", None)
+        )
+    else:
+        raise TypeError(f"index: expected an object with search(x, k), got {type(index).__name__}")
+    if unit is not None:
+        if unit not in UNITS:
+            raise ValueError(f"unit: expected one of {', '.join(map(repr, UNITS))}, got {unit!r}")
+        a.unit = unit
+    if vectors is not None:
+        a.vectors = vectors if callable(vectors) else asarray(vectors, "vectors").__getitem__
+    if exact is not None:
+        a.exact = exact
+    return a
+
+
+def _faiss(index: Any) -> Adapter:
+    """metric_type 0: inner product, 1: squared L2. Names tell kinds apart without importing faiss."""
+    if index.metric_type not in (0, 1):
+        raise TypeError(f"index: expected a FAISS index by L2 or inner product, got metric {index.metric_type}")
+    inner = index
+    while type(inner).__name__.startswith(("IndexIDMap", "IndexPreTransform", "IndexRefineFlat")):
+        inner = inner.index
+    exact = type(inner).__name__ in ("IndexFlat", "IndexFlatL2", "IndexFlatIP")
+
+    def add(x: Floats, ids: Ids | None) -> None:
+        if ids is None:
+            index.add(x)
+        else:
+            index.add_with_ids(x, ids)
+
+    unit = "ip" if index.metric_type == 0 else "l2sq"
+    return Adapter(index, index.search, unit, _faiss_vectors(index), exact, add, index.remove_ids)
+
+
+def _faiss_vectors(index: Any) -> Vectors | None:
+    """reconstruct_batch where the index has it. IVF needs a direct map, made here once (and kept by add); an IndexIDMap
+    has no way from ids back, an IndexIDMap2 does."""
+    kind = type(index).__name__
+    if kind == "IndexIDMap" or not hasattr(index, "reconstruct_batch"):
+        return None
+    if hasattr(index, "make_direct_map") and hasattr(index, "direct_map") and index.direct_map.no():
+        index.make_direct_map()
+    if index.ntotal and kind != "IndexIDMap2":
+        try:
+            index.reconstruct_batch(np.zeros(1, np.int64))
+        except RuntimeError:
+            return None
+    return lambda ids: index.reconstruct_batch(ids)
+
+
+def _hnswlib(index: Any) -> Adapter:
+    """Its l2 is squared, its ip is 1 - inner product, its cosine is 1 - cos (and it stores unit vectors)."""
+    exact = type(index).__name__ == "BFIndex"
+
+    def search(Q: Floats, k: int) -> tuple[Any, Any]:
+        # It raises for more than it holds; FAISS's way is to fill up with -1.
+        have = min(k, index.get_current_count())
+        labels, d = index.knn_query(Q, have) if have else (np.empty((len(Q), 0)), np.empty((len(Q), 0), np.float32))
+        pad = ((0, 0), (0, k - have))
+        return np.pad(d, pad, constant_values=np.inf), np.pad(labels.astype(np.int64), pad, constant_values=-1)
+
+    def add(x: Floats, ids: Ids | None) -> None:
+        index.add_items(x, ids)
+
+    def remove(ids: Ids) -> None:
+        for i in ids:
+            index.mark_deleted(int(i))
+
+    unit = {"l2": "l2sq", "ip": "1-ip", "cosine": "cosine"}[index.space]
+    vectors = (lambda ids: np.asarray(index.get_items(ids, "numpy"))) if hasattr(index, "get_items") else None
+    return Adapter(index, search, unit, vectors, exact, add, remove)
+
+
+def _usearch(index: Any) -> Adapter:
+    """Its l2sq is squared, its ip is 1 - inner product, its cos is 1 - cos; one query gives one row."""
+    kind = str(getattr(index.metric_kind, "name", index.metric_kind)).lower()
+    units = {"l2sq": "l2sq", "ip": "1-ip", "cos": "cosine"}
+    if kind not in units:
+        raise TypeError(f"index: expected a usearch index by l2sq, ip or cos, got {kind}")
+
+    def search(Q: Floats, k: int) -> tuple[Any, Any]:
+        found = index.search(Q, k)
+        ids = np.asarray(found.keys).astype(np.int64).reshape(len(Q), -1)
+        d = np.asarray(found.distances, np.float32).reshape(len(Q), -1).copy()
+        for row, counted in enumerate(np.atleast_1d(getattr(found, "counts", np.full(len(Q), ids.shape[1])))):
+            ids[row, counted:], d[row, counted:] = -1, np.inf
+        return d, ids
+
+    def add(x: Floats, ids: Ids | None) -> None:
+        index.add(ids, x)
+
+    def remove(ids: Ids) -> None:
+        index.remove(ids)
+
+    def vectors(ids: Ids) -> Floats:
+        return matrix(index.get(ids), "vectors")
+
+    return Adapter(index, search, units[kind], vectors, False, add, remove)

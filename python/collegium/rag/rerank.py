@@ -1,0 +1,61 @@
+"""Re-ranking: stored candidates scored against the new query, and the proof that nothing better exists.
+
+Source: Proximity (Middleware 2025) names a re-ranking factor; the procedure here is ours.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrays import matrix
+from .seam import Floats, Ids, Vectors
+
+
+def distances(q: Floats, X: Floats, metric: str) -> Floats:
+    """float32 (rows,): distance of q (dim,) to each row of X, in the metric's units; smaller is nearer.
+
+    metric: "l2" (not squared), "cosine" (1 - cos, 0 ... 2), "ip" (minus the inner product, so that smaller is nearer).
+    Computed directly from differences: no cancellation for near-equal vectors. A zero vector has no direction: NaN.
+    """
+    if metric == "l2":
+        d: NDArray[Any] = X - q
+        return np.sqrt(np.einsum("ij,ij->i", d, d)).astype(np.float32)
+    if metric == "cosine":
+        with np.errstate(invalid="ignore", divide="ignore"):
+            unit = X / np.linalg.norm(X, axis=1, keepdims=True) - q / np.linalg.norm(q)
+        return (0.5 * np.einsum("ij,ij->i", unit, unit)).astype(np.float32)  # |a - b|^2 = 2 - 2 cos
+    return (-(X @ q)).astype(np.float32)
+
+
+def best(q: Floats, ids: Ids, vectors: Vectors | NDArray[Any], k: int, metric: str) -> tuple[Ids, Floats]:
+    """(ids, distances), both (<= k,): the k candidates nearest to q, nearest first; ties keep their stored order.
+
+    ids: int64 (m,). vectors: a function of ids that returns their vectors (m, dim), or an array with row i for id i.
+    Raises ValueError where the vectors do not fit, and whatever `vectors` raises. O(m dim).
+    """
+    X = matrix(vectors(ids) if callable(vectors) else vectors[ids], "vectors", len(q))
+    if len(X) != len(ids):
+        raise ValueError(f"vectors: expected {len(ids)} rows, got {len(X)}")
+    d = distances(q, X, metric)
+    order = np.argsort(d, kind="stable")[:k]
+    return ids[order], d[order]
+
+
+def certified(kth: float, farthest: float, key_distance: float, metric: str) -> bool:
+    """Whether re-ranked candidates are provably the exact database's own top k for the new query.
+
+    kth: distance of the k-th re-ranked candidate to the query; farthest: of the last stored one to the cached key;
+    key_distance: between query and key. Whatever is not stored is at least `farthest` from the key, so by the triangle
+    inequality at least farthest - key_distance from the query. Cosine goes through the chord of unit vectors; inner
+    products obey no triangle inequality and are never certified. A margin of 1e-6 covers float32 rounding.
+    """
+    if metric == "ip" or not np.isfinite(kth + farthest + key_distance):
+        return False
+    if key_distance == 0:
+        return True  # the same query: the list is its own
+    if metric == "cosine":
+        kth, farthest, key_distance = (float(np.sqrt(2 * max(d, 0.0))) for d in (kth, farthest, key_distance))
+    return kth <= farthest - key_distance - 1e-6 * max(farthest, 1e-30)
