@@ -64,6 +64,12 @@ def _run(argv: Sequence[str] | None) -> int:
             run(nodes=args.nodes, degree=args.degree, rounds=args.rounds, seeds=args.seeds, out=args.out)
         except (ValueError, ImportError) as e:
             parser.exit(2, f"collegium demo: {e}\n")
+        from .demo_retrieval import run as run_retrieval
+
+        try:
+            run_retrieval(args.out)
+        except ImportError as e:
+            print(f"\nthe second step, a cache before FAISS, is left out: pip install 'collegium[demo]' ({e})")
         return 0
     if args.command == "data":
         return _data(parser, args)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from .arrays import Arrays
 from .datasets import Dataset, Parts, as_parts
 from .digits import digits
+from .docstrings import docstrings
 from .holdout import holdout
 from .images import cifar10, cifar100, femnist, mnist_writers
 from .loading import available, load, names
@@ -44,6 +45,7 @@ __all__ = [
     "find",
     "MissingData",
     "digits",
+    "docstrings",
     "cifar10",
     "cifar100",
     "mnist_writers",

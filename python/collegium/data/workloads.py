@@ -170,9 +170,7 @@ def _two(vectors: Any, rows: int) -> tuple[NDArray[np.float32], NDArray[np.float
     return _floats(a, rows, "vectors: a"), _floats(b, rows, "vectors: b")
 
 
-def _nearest(
-    queries: NDArray[np.float32], keys: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _nearest(queries: NDArray[np.float32], keys: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """(row, distance) of the nearest key of each query; blocks keep the table of distances small."""
     rows, squares = [], np.einsum("ij,ij->i", keys, keys)
     for start in range(0, len(queries), 1024):
@@ -211,4 +209,3 @@ def _intents(x: NDArray[np.float32], y: NDArray[np.int64], tolerance: float, oos
         keys[n], squares[n], label[n] = q, q @ q, intent
         n += 1
     return right, wrong, missed
-

@@ -49,9 +49,7 @@ class Calibration:
         import pandas
 
         return pandas.DataFrame(
-            dict(
-                tolerance=self.tolerances, hit_rate=self.hit_rate, recall=self.recall, recall_hits=self.recall_hits
-            )
+            dict(tolerance=self.tolerances, hit_rate=self.hit_rate, recall=self.recall, recall_hits=self.recall_hits)
         )
 
 

@@ -103,9 +103,7 @@ class Request:
         if self.store is not None:
             slot = self.store(self, found)
         else:
-            slot = self.cache.insert(
-                self.q, found.ids, distances=found.distances, k=self.m, namespace=self.namespace
-            )
+            slot = self.cache.insert(self.q, found.ids, distances=found.distances, k=self.m, namespace=self.namespace)
         learned = self.cache.tolerance
         if slot is not None and isinstance(learned, GuaranteedTolerance):
             learned.forget(slot)

@@ -216,9 +216,7 @@ class CachedIndex:
         found = batch.read_rows((D, I), rows, m)
         if d.shape != np.shape(I):
             raise ValueError(f"index: expected distances of shape {np.shape(I)}, got {d.shape}")
-        return [
-            _Dated(f.ids, self.adapter.to_cache(row[np.asarray(i) >= 0]), epoch) for f, row, i in zip(found, d, I)
-        ]
+        return [_Dated(f.ids, self.adapter.to_cache(row[np.asarray(i) >= 0]), epoch) for f, row, i in zip(found, d, I)]
 
     def _store(self, r: Request, found: Found) -> int | None:
         """Not if the index changed since it was asked: the result may be out of date, and was not there to be dropped."""

@@ -36,9 +36,7 @@ class CachedRetriever(BaseRetriever):
     def __init__(
         self, base: BaseRetriever, embeddings: Embeddings, cache: Any, namespace: Any = None, **named: Any
     ) -> None:
-        super().__init__(
-            base=base, embeddings=embeddings, cache=check_cache(cache), namespace=namespace, **named
-        )
+        super().__init__(base=base, embeddings=embeddings, cache=check_cache(cache), namespace=namespace, **named)
 
     def _keep(self, documents: list[Document]) -> Any:
         return self._documents.put(self.cache, [number(d.model_dump_json()) for d in documents], documents)

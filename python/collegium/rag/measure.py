@@ -82,7 +82,7 @@ def evaluate(
 
     if mode == "sequential":
         answers = []
-        for row, q in enumerate(X):  # noqa: B007  (store() reads it)
+        for row, q in enumerate(X):
             r = flight.request(cache, q, k, lambda _, m, i=row: T[i, :m], rerank_factor, vectors)
             r.store = store
             near = cache.nearest(q) if asked is not None else None
