@@ -13,7 +13,7 @@ def test_docstrings_of_numpy_are_passages_and_their_first_sentences_queries():
     assert [r.tolist() for r in corpus.relevant()] == [[k] for k in range(len(corpus.passages))]
     assert len({p["text"] for p in corpus.passages}) == len(corpus.passages)
     assert all(p["title"].startswith("numpy.") and 0 < len(p["text"]) <= 2000 for p in corpus.passages)
-    assert all(q["text"] not in p["text"][:200] for p, q in zip(corpus.passages, corpus.queries))
+    assert not any(p["text"].startswith(q["text"]) for p, q in zip(corpus.passages, corpus.queries))
     again = data.docstrings(["numpy"], limit=300)
     assert again == corpus
 
