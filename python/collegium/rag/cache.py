@@ -222,7 +222,7 @@ class ProximityCache(_core.Cache):
 
     def remove_ids(self, ids: ArrayLike) -> int:
         """Removes all entries that hold one of these documents. Returns how many; O(entries * k)."""
-        return self._remove_ids(np.unique(_arrays.document_ids(np.atleast_1d(ids), "ids")))
+        return self._remove_ids(np.unique(_arrays.document_ids([ids] if np.ndim(ids) == 0 else ids, "ids")))
 
     def clear(self) -> None:
         """Removes all entries, in constant time. Counters and namespaces stay."""
