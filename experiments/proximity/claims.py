@@ -29,7 +29,7 @@ def r1(questions: int, capacity: int, seed: int, mode: str) -> int:
     noise = rng.normal(size=(len(v), questions))
     Q = (np.eye(questions)[v.question] + 1e-3 * noise / np.linalg.norm(noise, axis=1)[:, None]).astype(np.float32)
     cache = rag.ProximityCache(questions, capacity, tolerance=0.01)
-    size = 32 if mode == "snapshot" else len(v)
+    size = len(v) if mode == "sequential" else 32
     hits = 0
     for i in range(0, len(v), size):
         rows = rag.get_or_retrieve_batch(
