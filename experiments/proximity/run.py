@@ -57,16 +57,16 @@ def small(only: Sequence[str], embeddings: Sequence[str]) -> None:
     for name in only:
         if name in tables:
             tables[name]()
+    by_world = [name for name in ("r2", "r3", "r4", "r5", "guarantee") if name in only]
     worlds = []
-    for name in embeddings:
+    for name in embeddings if by_world else ():
         try:
             worlds.append(getattr(streams, name)())
         except ImportError as e:
             print(f"\n{name}: left out: {e}")
     for world in worlds:
-        for name in ("r2", "r3", "r4", "r5", "guarantee"):
-            if name in only:
-                globals()[f"table_{name}"](world)
+        for name in by_world:
+            globals()[f"table_{name}"](world)
     if "pairs" in only:
         table_pairs()
 

@@ -108,7 +108,7 @@ def test_r3_hits_without_losing_documents(measured):
 
 def test_r4_latency_falls_with_the_hit_rate(world):
     r = claims.r4(world, 0.6)
-    assert r["plain_ms"] >= 5 and r["hit_rate"] > 0.4
+    assert r["plain_ms"] >= 5 and r["hit_rate"] > 0.3
     assert r["reduction"] >= r["hit_rate"] - 0.03
 
 
