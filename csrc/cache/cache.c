@@ -80,6 +80,7 @@ float cg_cache_distance(cg_metric metric, float total) {
 }
 
 float cg_cache_bound(cg_metric metric, double tolerance) {
+    if (isinf(tolerance) || (metric != CG_IP && tolerance < 0.0)) return tolerance > 0.0 ? INFINITY : -INFINITY;
     if (metric == CG_COSINE && tolerance >= 2.0) return INFINITY; /* rounding may bring 1 - cos above 2 */
     const double exact = metric == CG_L2 ? tolerance * tolerance : metric == CG_COSINE ? 2.0 * tolerance : tolerance;
     float b = (float)exact;

@@ -140,6 +140,10 @@ int cg_cache_insert(cg_cache *c, const float *q, const cg_new_entry *entry, uint
     if (entry->ttl <= 0) return cg_fail(err, CG_EVALUE, "ttl: expected a time above 0");
     if (c->config.metric != CG_IP && entry->tolerance < 0.0)
         return cg_fail(err, CG_EVALUE, "tolerance: expected at least 0, got %g", entry->tolerance);
+    for (size_t i = 0; entry->distances && i < entry->count; i++)
+        if (!isfinite(entry->distances[i]))
+            return cg_fail(err, CG_EVALUE, "distances[%zu]: expected a finite value, got %g", i,
+                           (double)entry->distances[i]);
     float projection[CG_BITS_MOST];
     const uint32_t signature = cg_cache_signature(c, q, projection);
     const uint64_t print = cg_cache_fingerprint(q, c->dpad);

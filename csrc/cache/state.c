@@ -92,6 +92,9 @@ static int check_row(const cg_cache *c, const cg_cache_rows *r, size_t i, size_t
                        r->count[i], r->measured[i]);
     if (r->count[i] > r->lists - list)
         return cg_fail(err, CG_EVALUE, "count[%zu]: more ids than the %zu there are", i, r->lists);
+    for (size_t j = 0; j < r->measured[i]; j++)
+        if (!isfinite(r->distances[list + j]))
+            return cg_fail(err, CG_EVALUE, "distances[%zu]: expected a finite value", list + j);
     for (size_t j = 0; j < dim; j++)
         if (!isfinite(r->keys[i * dim + j])) return cg_fail(err, CG_EVALUE, "keys[%zu]: expected finite values", i);
     return CG_OK;

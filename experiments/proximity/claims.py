@@ -29,7 +29,7 @@ def r1(questions: int, capacity: int, seed: int, mode: str) -> int:
     noise = rng.normal(size=(len(v), questions))
     Q = (np.eye(questions)[v.question] + 1e-3 * noise / np.linalg.norm(noise, axis=1)[:, None]).astype(np.float32)
     cache = rag.ProximityCache(questions, capacity, tolerance=0.01)
-    size = 32 if mode == "snapshot" else len(v)
+    size = len(v) if mode == "sequential" else 32
     hits = 0
     for i in range(0, len(v), size):
         rows = rag.get_or_retrieve_batch(
@@ -49,7 +49,9 @@ def measure(s: Stream, capacity: int, tolerance: object, rho: int = 1, **cache: 
     )
 
 
-def mean(world: World, capacity: int, tolerance: float, rho: int = 1, seeds: range = SEEDS, **cache: object) -> rag.Measured:
+def mean(
+    world: World, capacity: int, tolerance: float, rho: int = 1, seeds: range = SEEDS, **cache: object
+) -> rag.Measured:
     """Means over the paper's shuffles."""
     runs = [measure(shuffled(world, s), capacity, tolerance, rho, **cache) for s in seeds]
     hits = [m.hit_rate for m in runs]
@@ -105,13 +107,13 @@ def r4(world: World, tolerance: float, queries: int = 300, tiles: int = 64, pass
             plain[i, j] = _time(lambda q=q: database(q, 10))
             cached[i, j] = _time(lambda q=q, cache=cache: cache.get_or_retrieve(q, 10, database))
     before, after = plain.min(0).mean(), cached.min(0).mean()
-    return dict(
-        docs=len(docs),
-        plain_ms=1e3 * before,
-        cached_ms=1e3 * after,
-        hit_rate=2 - calls / (passes * len(X)),
-        reduction=1 - after / before,
-    )
+    return {
+        "docs": len(docs),
+        "plain_ms": 1e3 * before,
+        "cached_ms": 1e3 * after,
+        "hit_rate": 2 - calls / (passes * len(X)),
+        "reduction": 1 - after / before,
+    }
 
 
 def r6(entries: int, dim: int = 384) -> float:
@@ -157,15 +159,15 @@ def guaranteed(s: Stream, capacity: int = 300, **named: object) -> dict[str, flo
     """A learned tolerance over a stream: what it served, what it cost, what it promised."""
     learned = rag.GuaranteedTolerance(**named)
     m = measure(s, capacity, learned)
-    return dict(
-        hit_rate=m.hit_rate,
-        same_question=m.same_question,
-        recall=m.recall,
-        recall_hits=m.recall_hits,
-        tolerance=learned.threshold(),
-        recall_lcb=learned.report().recall_lcb,
-        audited=learned.report().audited,
-    )
+    return {
+        "hit_rate": m.hit_rate,
+        "same_question": m.same_question,
+        "recall": m.recall,
+        "recall_hits": m.recall_hits,
+        "tolerance": learned.threshold(),
+        "recall_lcb": learned.report().recall_lcb,
+        "audited": learned.report().audited,
+    }
 
 
 def _time(work: object) -> float:

@@ -54,7 +54,9 @@ def dry_run(task: Task) -> None:
     )
 
 
-def run(task: Task, index: object, wordings: np.ndarray, seeds: Iterable[int] = range(42, 47)) -> list[dict[str, float]]:
+def run(
+    task: Task, index: object, wordings: np.ndarray, seeds: Iterable[int] = range(42, 47)
+) -> list[dict[str, float]]:
     """A row per (capacity, tolerance): hit rate, same-question share, recall@k, ms a query with and without the cache.
 
     index: anything with search(x, k). wordings: float32 (questions, 4, dim), the queries as the index takes them. The
@@ -91,15 +93,15 @@ def run(task: Task, index: object, wordings: np.ndarray, seeds: Iterable[int] = 
                 k=task.k,
             )
             rows.append(
-                dict(
-                    capacity=capacity,
-                    tolerance=tolerance,
-                    hit_rate=float(np.mean(hits)),
-                    same_question=same.same_question,
-                    recall=float(np.mean(kept)),
-                    cached_ms=1e3 * took / len(hits),
-                    plain_ms=plain,
-                )
+                {
+                    "capacity": capacity,
+                    "tolerance": tolerance,
+                    "hit_rate": float(np.mean(hits)),
+                    "same_question": same.same_question,
+                    "recall": float(np.mean(kept)),
+                    "cached_ms": 1e3 * took / len(hits),
+                    "plain_ms": plain,
+                }
             )
     return rows
 

@@ -1,6 +1,6 @@
 """Proximity, reproduced: `collegium reproduce proximity`, or python experiments/proximity/run.py.
 
-small  200 PubMedQA questions in four wordings, TF-IDF and (if the model is installed) MiniLM embeddings: a minute or two
+small  200 PubMedQA questions in four wordings, TF-IDF and (if the model is installed) MiniLM embeddings: minutes
 paper  your own index and embeddings at the paper's size, --index and --wordings; --dry-run says what that takes
 """
 
@@ -57,16 +57,16 @@ def small(only: Sequence[str], embeddings: Sequence[str]) -> None:
     for name in only:
         if name in tables:
             tables[name]()
+    by_world = [name for name in ("r2", "r3", "r4", "r5", "guarantee") if name in only]
     worlds = []
-    for name in embeddings:
+    for name in embeddings if by_world else ():
         try:
             worlds.append(getattr(streams, name)())
         except ImportError as e:
             print(f"\n{name}: left out: {e}")
     for world in worlds:
-        for name in ("r2", "r3", "r4", "r5", "guarantee"):
-            if name in only:
-                globals()[f"table_{name}"](world)
+        for name in by_world:
+            globals()[f"table_{name}"](world)
     if "pairs" in only:
         table_pairs()
 
@@ -76,7 +76,11 @@ def table_r1() -> None:
     print("| workload | batches | " + " | ".join(f"c={c}" for c in claims.CAPACITIES) + " |")
     print("| --- | --- |" + " ---: |" * len(claims.CAPACITIES))
     for name, (questions, queries, tau, published) in claims.PAPER.items():
-        for mode, label in (("sequential", "one by one"), ("snapshot", "snapshots of 32"), ("coalesce", "coalesce, 32")):
+        for mode, label in (
+            ("sequential", "one by one"),
+            ("snapshot", "snapshots of 32"),
+            ("coalesce", "coalesce, 32"),
+        ):
             rates = [
                 sum(claims.r1(questions, c, s, mode) for s in streams.SEEDS) / (5 * queries) for c in claims.CAPACITIES
             ]
@@ -116,7 +120,9 @@ def table_r4(world: streams.World) -> None:
 
 
 def table_r5(world: streams.World) -> None:
-    print(f"\nR5, {world.name}: Zipf s = 1 over 200 questions x 4 wordings (paper: 77.2 % fewer calls, exponent unknown)")
+    print(
+        f"\nR5, {world.name}: Zipf s = 1 over 200 questions x 4 wordings (paper: 77.2 % fewer calls, exponent unknown)"
+    )
     for size in (2_000, 10_000):
         s = world.zipf(size)
         rows = []
@@ -124,28 +130,30 @@ def table_r5(world: streams.World) -> None:
             ("FLAT c=300", 0.3, 300, {}),
             ("FLAT c=300", 0.4, 300, {}),
             ("FLAT c=300", 0.6, 300, {}),
-            ("LSH L=8 b=20", 0.8, None, dict(index="lsh")),
-            ("LSH L=8 b=20, 2 probes", 0.8, None, dict(index="lsh", probes=2)),
-            *((f"FLAT c=50 {e}", 0.8, 50, dict(eviction=e)) for e in ("fifo", "lru", "lfu", "clock", "sieve", "s3fifo")),
+            ("LSH L=8 b=20", 0.8, None, {"index": "lsh"}),
+            ("LSH L=8 b=20, 2 probes", 0.8, None, {"index": "lsh", "probes": 2}),
+            *((f"FLAT c=50 {e}", 0.8, 50, {"eviction": e}) for e in ("fifo", "lru", "lfu", "clock", "sieve", "s3fifo")),
         ):
             m = claims.measure(s, capacity, tau, **named)
             rows.append(
-                dict(
-                    cache=label,
-                    tau=tau,
-                    hit_rate=m.hit_rate,
-                    same_question=m.same_question,
-                    recall=m.recall,
-                    recall_hits=m.recall_hits,
-                    ceiling=m.ceiling,
-                )
+                {
+                    "cache": label,
+                    "tau": tau,
+                    "hit_rate": m.hit_rate,
+                    "same_question": m.same_question,
+                    "recall": m.recall,
+                    "recall_hits": m.recall_hits,
+                    "ceiling": m.ceiling,
+                }
             )
         print(f"{size} queries\n{rag.Report(rows)}")
 
 
 def table_r6() -> None:
     few, many = claims.r6(1_000), claims.r6(100_000)
-    print(f"\nR6: LSH lookup through Python {few:.2f} us at 1,000 entries, {many:.2f} us at 100,000: {many / few:.2f} x")
+    print(
+        f"\nR6: LSH lookup through Python {few:.2f} us at 1,000 entries, {many:.2f} us at 100,000: {many / few:.2f} x"
+    )
 
 
 def table_r7() -> None:
@@ -159,14 +167,21 @@ def table_guarantee(world: streams.World) -> None:
     rows = []
     for tau in (0.3, 0.4, 0.6, 1.0):
         m = claims.measure(s, 300, tau)
-        rows.append(dict(tolerance=f"fixed {tau:g}", hit_rate=m.hit_rate, same_question=m.same_question, recall=m.recall))
+        rows.append(
+            {
+                "tolerance": f"fixed {tau:g}",
+                "hit_rate": m.hit_rate,
+                "same_question": m.same_question,
+                "recall": m.recall,
+            }
+        )
         rows[-1].update(recall_hits=m.recall_hits)
     for label, named in (
-        ("loss <= .05", dict(max_loss=0.05)),
-        ("loss <= .10", dict(max_loss=0.1)),
-        ("loss <= .10, audits 2 %", dict(max_loss=0.1, audit_rate=0.02)),
-        ("recall < .6 in <= 5 %", dict(max_loss=0.05, min_recall=0.6)),
-        ("per entry, recall < .7 in <= 10 %", dict(max_loss=0.1, min_recall=0.7, mode="per_entry")),
+        ("loss <= .05", {"max_loss": 0.05}),
+        ("loss <= .10", {"max_loss": 0.1}),
+        ("loss <= .10, audits 2 %", {"max_loss": 0.1, "audit_rate": 0.02}),
+        ("recall < .6 in <= 5 %", {"max_loss": 0.05, "min_recall": 0.6}),
+        ("per entry, recall < .7 in <= 10 %", {"max_loss": 0.1, "min_recall": 0.7, "mode": "per_entry"}),
     ):
         g = claims.guaranteed(s, **named)
         rows.append(dict(tolerance=label, **{n: g[n] for n in ("hit_rate", "same_question", "recall", "recall_hits")}))

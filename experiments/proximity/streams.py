@@ -20,7 +20,7 @@ SEEDS = range(42, 47)
 
 @dataclass(frozen=True)
 class Stream:
-    """docs (D, dim) and queries (N, dim), unit float32; question (N,); truth int64 (N, 80), exact database, best first."""
+    """docs (D, dim) and queries (N, dim), unit float32; question (N,); truth int64 (N, 80), exact, best first."""
 
     name: str
     docs: np.ndarray

@@ -1,4 +1,4 @@
-"""A cache in plain Python with the methods of `ProximityCache` that the layers above call: FLAT, FIFO, slow, obvious."""
+"""A cache in plain Python with the methods of `ProximityCache` that the layers above call: FLAT, FIFO, slow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cache's rules: what is a hit, what a hit says, what bad input does. Trap numbers are those of the design notes."""
+"""The cache's rules: what is a hit, what it says, what bad input does. T1, T2, ...: known traps of such caches."""
 
 from __future__ import annotations
 
@@ -376,7 +376,7 @@ def test_a_batch_is_a_loop_of_lookups(isa, threads, eviction, index):
     """The same hits, the same counters, and the same entries evicted afterwards."""
     rng = np.random.default_rng(10)
     keys = unit(rng, 300, 65)
-    options = dict(eviction=eviction, index=index, n_bits=3, bucket_capacity=300, probes=2)
+    options = {"eviction": eviction, "index": index, "n_bits": 3, "bucket_capacity": 300, "probes": 2}
     a, b = cache_of(keys, 0.4, **options), cache_of(keys, 0.4, **options)
     queries = keys[rng.integers(0, 300, 500)] + (rng.standard_normal((500, 65)) * rng.uniform(0, 0.1, (500, 1))).astype(
         np.float32
@@ -478,6 +478,10 @@ def test_bad_arguments_of_calls():
         (lambda: cache.insert(zero, [1.5]), "ids: expected integers, got dtype float64"),
         (lambda: cache.insert(zero, np.uint64([2**63])), r"ids: expected values below 2\*\*63"),
         (lambda: cache.insert(zero, [1, 2], distances=[1]), r"distances: expected shape \(2,\), got \(1,\)"),
+        (
+            lambda: cache.insert(zero, [1, 2], distances=[1, np.nan]),
+            r"distances\[1\]: expected a finite value, got nan",
+        ),
         (lambda: cache.insert(zero, [1, 2], k=1), "k: expected 2 to"),
         (lambda: cache.insert(zero, [1], tolerance=-1), "tolerance: expected at least 0, got -1"),
         (lambda: cache.insert(zero, [1], ttl=0), "ttl: expected a number above 0, got 0"),
@@ -501,24 +505,24 @@ def test_bad_arguments_of_calls():
 @pytest.mark.parametrize(
     "arguments, error, message",
     [
-        (dict(tolerance=-0.1), ValueError, "tolerance: expected at least 0"),
-        (dict(tolerance=math.nan), ValueError, "tolerance: expected a finite number"),
-        (dict(tolerance=None), TypeError, "tolerance: expected a number, got None"),
-        (dict(dim=0), ValueError, "dim: expected at least 1, got 0"),
-        (dict(dim=2.0), TypeError, "dim: expected an integer"),
-        (dict(capacity=0), ValueError, "capacity: expected 1 to"),
-        (dict(capacity=None), ValueError, "capacity: expected an integer, got None"),
-        (dict(n_bits=0, index="lsh"), ValueError, "n_bits: expected 1 to 24, got 0"),
-        (dict(n_bits=25, index="lsh"), ValueError, "n_bits: expected 1 to 24, got 25"),
-        (dict(bucket_capacity=0, index="lsh"), ValueError, "bucket_capacity: expected 1 to"),
-        (dict(probes=9, index="lsh"), ValueError, "probes: expected 0 to 8, got 9"),
-        (dict(metric="dot"), ValueError, "metric: expected one of 'l2', 'cosine', 'ip', got 'dot'"),
-        (dict(eviction="mru"), ValueError, "eviction: expected one of"),
-        (dict(index="hnsw"), ValueError, "index: expected one of"),
-        (dict(on_nan="ignore"), ValueError, "on_nan: expected one of"),
-        (dict(ttl=0), ValueError, "ttl: expected a number above 0"),
-        (dict(seed=np.zeros((2, 2), "f4"), index="lsh"), ValueError, r"planes: expected shape \(8, 4\)"),
-        (dict(capacity=2**30, dim=2**20), MemoryError, "no memory for 1073741824 keys of 1048576 dimensions"),
+        ({"tolerance": -0.1}, ValueError, "tolerance: expected at least 0"),
+        ({"tolerance": math.nan}, ValueError, "tolerance: expected a finite number"),
+        ({"tolerance": None}, TypeError, "tolerance: expected a number, got None"),
+        ({"dim": 0}, ValueError, "dim: expected at least 1, got 0"),
+        ({"dim": 2.0}, TypeError, "dim: expected an integer"),
+        ({"capacity": 0}, ValueError, "capacity: expected 1 to"),
+        ({"capacity": None}, ValueError, "capacity: expected an integer, got None"),
+        ({"n_bits": 0, "index": "lsh"}, ValueError, "n_bits: expected 1 to 24, got 0"),
+        ({"n_bits": 25, "index": "lsh"}, ValueError, "n_bits: expected 1 to 24, got 25"),
+        ({"bucket_capacity": 0, "index": "lsh"}, ValueError, "bucket_capacity: expected 1 to"),
+        ({"probes": 9, "index": "lsh"}, ValueError, "probes: expected 0 to 8, got 9"),
+        ({"metric": "dot"}, ValueError, "metric: expected one of 'l2', 'cosine', 'ip', got 'dot'"),
+        ({"eviction": "mru"}, ValueError, "eviction: expected one of"),
+        ({"index": "hnsw"}, ValueError, "index: expected one of"),
+        ({"on_nan": "ignore"}, ValueError, "on_nan: expected one of"),
+        ({"ttl": 0}, ValueError, "ttl: expected a number above 0"),
+        ({"seed": np.zeros((2, 2), "f4"), "index": "lsh"}, ValueError, r"planes: expected shape \(8, 4\)"),
+        ({"capacity": 2**30, "dim": 2**20}, MemoryError, "no memory for 1073741824 keys of 1048576 dimensions"),
     ],
 )
 def test_bad_arguments_of_the_class(arguments, error, message):

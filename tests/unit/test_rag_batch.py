@@ -18,7 +18,7 @@ rng = np.random.default_rng(1)
 DOCS = rng.normal(size=(60, 4)).astype(np.float32)
 MODES = pytest.mark.parametrize("mode", batch.MODES)
 
-# (n, capacity): hits for seeds 42 and 43 in snapshot batches of 32, FIFO, a perfect matcher. The whole table of the paper
+# (n, capacity): hits for seeds 42 and 43 in snapshot batches of 32, FIFO, a perfect matcher. The whole table
 # is checked against the C cache in experiments/proximity.
 SNAPSHOT = {(131, 10): [40, 30], (131, 300): [378, 375], (200, 50): [138, 122]}
 
@@ -136,7 +136,12 @@ def test_evaluate_sees_wrong_questions():
     m = measure.evaluate(ModelCache(1, tolerance=0.2), Q, truth, questions, k=2)
     assert (m.hit_rate, m.same_question, m.recall, m.calls, m.ceiling) == (0.4, 1.0, 1.0, 3, pytest.approx(0.4))
     m = measure.evaluate(ModelCache(1, tolerance=2.0), Q, truth, questions, k=2)
-    assert (m.hit_rate, m.same_question, m.recall, m.recall_hits) == (0.6, pytest.approx(1 / 3), 0.8, pytest.approx(2 / 3))
+    assert (m.hit_rate, m.same_question, m.recall, m.recall_hits) == (
+        0.6,
+        pytest.approx(1 / 3),
+        0.8,
+        pytest.approx(2 / 3),
+    )
     for mode in ("snapshot", "coalesce"):
         m = measure.evaluate(ModelCache(1, tolerance=2.0), Q, truth, questions, k=2, mode=mode, size=5)
         assert m.recall == (1.0 if mode == "snapshot" else 0.8) and np.isnan(m.same_question)
@@ -148,12 +153,14 @@ def test_evaluate_sees_wrong_questions():
 
 def test_t17_a_report_refuses_vanity():
     with pytest.raises(ValueError, match="expected a column 'recall'"):
-        measure.Report([dict(hit_rate=0.5)])
+        measure.Report([{"hit_rate": 0.5}])
     with pytest.raises(ValueError, match=r"'same_question' beside a hit rate of 93.0%, .* ceiling of 75.0%"):
-        measure.Report([dict(tolerance=5.0, hit_rate=0.93, recall=0.5)], ceiling=0.75)
+        measure.Report([{"tolerance": 5.0, "hit_rate": 0.93, "recall": 0.5}], ceiling=0.75)
     with pytest.raises(ValueError, match="same_question"):  # a column without a number is none
-        measure.Report([dict(hit_rate=0.93, recall=0.5, same_question=float("nan"), ceiling=0.75)])
-    shown = str(measure.Report([dict(tolerance=5.0, hit_rate=0.93, recall=0.5, same_question=0.4)], ceiling=0.75))
+        measure.Report([{"hit_rate": 0.93, "recall": 0.5, "same_question": float("nan"), "ceiling": 0.75}])
+    shown = str(
+        measure.Report([{"tolerance": 5.0, "hit_rate": 0.93, "recall": 0.5, "same_question": 0.4}], ceiling=0.75)
+    )
     assert "same_question" in shown and "0.93" in shown
     questions = np.repeat(np.arange(25), 4)
     m = measure.evaluate(ModelCache(1, tolerance=1e9), questions[:, None], questions[:, None], questions, k=1)

@@ -60,7 +60,9 @@ def test_inner_product_is_a_similarity():
     for q in X:
         cache.get_or_retrieve(q, K, lambda q, m: calls.append(1) or database(q[None], m))
     assert 0 < len(calls) < len(X)
-    r = rag.get_or_retrieve_batch(rag.ProximityCache(DIM, 10, metric="ip", min_similarity=5.0), X[[0, 0, 1]], K, database)
+    r = rag.get_or_retrieve_batch(
+        rag.ProximityCache(DIM, 10, metric="ip", min_similarity=5.0), X[[0, 0, 1]], K, database
+    )
     assert r.calls <= 2 and r.key_distance[1] == pytest.approx(-float(X[0] @ X[0]), rel=1e-5)
 
 

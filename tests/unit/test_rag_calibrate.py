@@ -82,9 +82,9 @@ def test_bad_arguments():
         ((np.full((3, 2), np.nan), search), {}, "Q_sample: expected finite"),
         ((Q, search, 0), {}, "k: expected at least 1"),
         ((Q, search, 5, 1.5), {}, "min_recall: expected at most 1"),
-        ((Q, search), dict(metric="ip"), "metric: expected one of 'l2', 'cosine'"),
-        ((Q, search), dict(tolerances=[-1]), "tolerances: expected"),
-        ((Q, search), dict(capacity=0), "capacity: expected at least 1"),
+        ((Q, search), {"metric": "ip"}, "metric: expected one of 'l2', 'cosine'"),
+        ((Q, search), {"tolerances": [-1]}, "tolerances: expected"),
+        ((Q, search), {"capacity": 0}, "capacity: expected at least 1"),
         ((Q, lambda X, k: search(X[:3], k)), {}, "retrieve: expected ids of shape"),
     ):
         with pytest.raises(ValueError, match=text):

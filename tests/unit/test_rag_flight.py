@@ -260,7 +260,7 @@ def test_faiss_results_and_missing_documents(shape):
     cache = ModelCache(4, tolerance=0.1)
     np.testing.assert_array_equal(flight.get_or_retrieve(cache, Q, 5, lambda q, m: result), [7, 3])
     # Two documents are all there are: the entry answers k = 5 again.
-    np.testing.assert_array_equal(flight.get_or_retrieve(cache, Q, 5, None or (lambda q, m: 1 / 0)), [7, 3])
+    np.testing.assert_array_equal(flight.get_or_retrieve(cache, Q, 5, lambda q, m: 1 / 0), [7, 3])
 
 
 def test_an_empty_result_is_returned_and_not_stored():
@@ -291,14 +291,14 @@ def test_arrays_of_other_libraries(need):
 def test_bad_arguments():
     cache = ModelCache(4, tolerance=0.1)
     for bad, error, text in (
-        (dict(q=Q[:3]), ValueError, r"q: expected shape \(4,\), got \(3,\)"),
-        (dict(q=Q[None]), ValueError, r"q: expected shape \(4,\), got \(1, 4\)"),
-        (dict(q="text"), TypeError, "q: expected an array of numbers, got str"),
-        (dict(k=0), ValueError, "k: expected at least 1, got 0"),
-        (dict(k=1.5), TypeError, "k: expected an integer"),
-        (dict(retrieve=None), TypeError, "retrieve: expected a function"),
-        (dict(rerank_factor=0), ValueError, "rerank_factor: expected at least 1"),
-        (dict(rerank_factor=2), ValueError, "vectors: expected"),
+        ({"q": Q[:3]}, ValueError, r"q: expected shape \(4,\), got \(3,\)"),
+        ({"q": Q[None]}, ValueError, r"q: expected shape \(4,\), got \(1, 4\)"),
+        ({"q": "text"}, TypeError, "q: expected an array of numbers, got str"),
+        ({"k": 0}, ValueError, "k: expected at least 1, got 0"),
+        ({"k": 1.5}, TypeError, "k: expected an integer"),
+        ({"retrieve": None}, TypeError, "retrieve: expected a function"),
+        ({"rerank_factor": 0}, ValueError, "rerank_factor: expected at least 1"),
+        ({"rerank_factor": 2}, ValueError, "vectors: expected"),
     ):
         with pytest.raises(error, match=text):
-            flight.get_or_retrieve(cache, **{**dict(q=Q, k=5, retrieve=database), **bad})
+            flight.get_or_retrieve(cache, **{"q": Q, "k": 5, "retrieve": database, **bad})

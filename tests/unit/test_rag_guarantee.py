@@ -1,4 +1,4 @@
-"""Tolerances with a bound: the bounds themselves, their coverage on simulated streams, audits, and the life in a cache."""
+"""Tolerances with a bound: the bounds themselves, their coverage on simulated streams, audits, life in a cache."""
 
 from __future__ import annotations
 
@@ -34,7 +34,11 @@ def test_hoeffding_bentkus_is_the_better_of_its_two():
     for n, mean in [(20, 0.1), (200, 0.02), (1000, 0.3), (77, 0.0)]:
         upper = bounds.hoeffding_bentkus_upper(mean, n, 0.05)
         assert mean < upper <= mean + np.sqrt(np.log(20) / (2 * n)) + 1e-8  # never worse than plain Hoeffding
-        assert bounds.hoeffding_bentkus_p(mean, n, upper + 1e-6) <= 0.05 < bounds.hoeffding_bentkus_p(mean, n, upper - 1e-6)
+        assert (
+            bounds.hoeffding_bentkus_p(mean, n, upper + 1e-6)
+            <= 0.05
+            < bounds.hoeffding_bentkus_p(mean, n, upper - 1e-6)
+        )
     # No loss in n audits rejects 5 % at 95 % once e 0.95^n <= 0.05.
     assert bounds.hoeffding_bentkus_p(0.0, 60, 0.05) <= 0.05 and bounds.hoeffding_bentkus_p(0.0, 50, 0.05) > 0.05
     assert bounds.hoeffding_bentkus_upper(0.0, 0, 0.05) == 1
@@ -187,7 +191,9 @@ def test_curves_find_midpoint_and_slope():
     assert (np.abs(c.midpoint - midpoint) < 4 * c.deviation).all() and (c.deviation < 0.02).all()
     np.testing.assert_allclose(c.slope, slope, rtol=0.2)
     # Padding changes nothing, and neither does the unit.
-    padded = logistic.fit(np.pad(d, ((0, 0), (0, 5))), np.pad(right, ((0, 0), (0, 5))), np.pad(np.ones((3, n)), ((0, 0), (0, 5))))
+    padded = logistic.fit(
+        np.pad(d, ((0, 0), (0, 5))), np.pad(right, ((0, 0), (0, 5))), np.pad(np.ones((3, n)), ((0, 0), (0, 5)))
+    )
     np.testing.assert_allclose(padded.midpoint, c.midpoint, rtol=1e-9)
     np.testing.assert_allclose(logistic.fit(100 * d, right, np.ones((3, n))).midpoint, 100 * c.midpoint, rtol=1e-6)
 
@@ -321,15 +327,15 @@ def test_an_audit_that_fails_teaches_nothing():
 
 def test_bad_arguments():
     for bad, text in (
-        (dict(max_loss=0), "max_loss: expected a number above 0"),
-        (dict(max_loss=1), "max_loss: expected below 1"),
-        (dict(confidence=1.5), "confidence: expected at most 1"),
-        (dict(audit_rate=0), "audit_rate: expected a number above 0"),
-        (dict(mode="both"), "mode: expected one of 'global', 'per_entry'"),
-        (dict(grid=[0.2, 0.1]), "grid: expected increasing"),
-        (dict(grid=[]), "grid: expected increasing"),
-        (dict(window=3), "window: expected at least 64"),
-        (dict(min_recall=0), "min_recall: expected a number above 0"),
+        ({"max_loss": 0}, "max_loss: expected a number above 0"),
+        ({"max_loss": 1}, "max_loss: expected below 1"),
+        ({"confidence": 1.5}, "confidence: expected at most 1"),
+        ({"audit_rate": 0}, "audit_rate: expected a number above 0"),
+        ({"mode": "both"}, "mode: expected one of 'global', 'per_entry'"),
+        ({"grid": [0.2, 0.1]}, "grid: expected increasing"),
+        ({"grid": []}, "grid: expected increasing"),
+        ({"window": 3}, "window: expected at least 64"),
+        ({"min_recall": 0}, "min_recall: expected a number above 0"),
     ):
         with pytest.raises(ValueError, match=text):
             GuaranteedTolerance(**bad)

@@ -66,7 +66,9 @@ def other_index(need, kind):
         index.set_ef(300)
         index.add_items(DOCS, np.arange(400))
         return index
-    index = need("usearch.index").Index(ndim=DIM, metric={"l2": "l2sq", "cosine": "cos", "ip": "ip"}[space], dtype="f32")
+    index = need("usearch.index").Index(
+        ndim=DIM, metric={"l2": "l2sq", "cosine": "cos", "ip": "ip"}[space], dtype="f32"
+    )
     index.expansion_search = 300
     index.add(np.arange(400), DOCS)
     return index

@@ -43,7 +43,7 @@ def make(request, need):
                 return [embed(t) for t in texts]
 
         class Base(BaseRetriever):
-            calls: list = []
+            calls: list
             wait: float = 0.0
 
             def _get_relevant_documents(self, query, *, run_manager):
@@ -143,7 +143,7 @@ def test_failures_pass_and_are_not_cached(make):
 
 
 def test_concurrent_questions_share_a_call(make):
-    ask, aask, calls, _ = make(cache(), wait=0.1)
+    ask, _, calls, _ = make(cache(), wait=0.1)
     workers = [threading.Thread(target=ask, args=("cat?",)) for _ in range(8)]
     for t in workers:
         t.start()

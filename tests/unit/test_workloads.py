@@ -62,7 +62,7 @@ def test_zipf_has_its_frequencies(s):
 
 def test_zipf_edges():
     assert workloads.zipf(1, size=5).tolist() == [0] * 5 and workloads.zipf(3, size=0).shape == (0,)
-    for bad in (dict(n_items=0), dict(n_items=2, s=-1), dict(n_items=2, s=float("nan")), dict(n_items=2, size=-1)):
+    for bad in ({"n_items": 0}, {"n_items": 2, "s": -1}, {"n_items": 2, "s": float("nan")}, {"n_items": 2, "size": -1}):
         with pytest.raises(ValueError):
             workloads.zipf(**bad)
 

@@ -48,8 +48,8 @@ class Variants:
 def variants(questions: Sequence[str], prefixes: Sequence[str] = PREFIXES, seed: int = 42) -> Variants:
     """Every question with every prefix, shuffled: len(questions) * len(prefixes) queries.
 
-    The order is that of Python's random.seed(seed); random.shuffle over the list with the variants of a question next to
-    each other, which is how the published numbers were made. Raises TypeError, ValueError.
+    The order is that of Python's random.seed(seed); random.shuffle over the list with the variants of a question next
+    to each other, which is how the published numbers were made. Raises TypeError, ValueError.
     """
     for name, value in (("questions", questions), ("prefixes", prefixes)):
         if isinstance(value, str) or not all(isinstance(v, str) for v in value):
@@ -70,14 +70,15 @@ def zipf(n_items: int, s: float = 1.0, size: int = 10_000, seed: int = 0) -> NDA
     cumulative = np.cumsum(np.arange(1, n + 1, dtype=np.float64) ** -real(s, "s", 0.0))
     words = _core.random_u32(seed, _core.FOR_SAMPLE, 0, 0, 0, size)
     u = (words + 0.5) / 2.0**32
-    return np.searchsorted(cumulative, u * cumulative[-1], side="right").clip(0, n - 1).astype(np.int64)
+    out: NDArray[np.int64] = np.searchsorted(cumulative, u * cumulative[-1], side="right").clip(0, n - 1)
+    return out.astype(np.int64)
 
 
 @dataclass(frozen=True)
 class Replay:
     """What each tolerance lets through when real sentences are replayed; all arrays (T,).
 
-    right: hits that mean the same. wrong: hits that do not. missed: sentences whose other wording was cached, and missed.
+    right: hits that mean the same. wrong: hits that do not. missed: another wording was cached, and missed.
     hit_rate: of all queries. wrong_share: of hits (NaN: none). possible: queries for which a right answer is cached.
     """
 
@@ -91,17 +92,24 @@ class Replay:
 
     @property
     def hit_rate(self) -> NDArray[np.float64]:
-        return (self.right + self.wrong) / max(self.queries, 1)
+        return np.asarray((self.right + self.wrong) / max(self.queries, 1))
 
     @property
     def wrong_share(self) -> NDArray[np.float64]:
         hits = self.right + self.wrong
-        return np.divide(self.wrong, hits, out=np.full(len(hits), np.nan), where=hits > 0)
+        return np.asarray(np.divide(self.wrong, hits, out=np.full(len(hits), np.nan), where=hits > 0))
 
     def rows(self) -> list[dict[str, Any]]:
         """A dictionary per tolerance."""
         return [
-            dict(tolerance=float(t), hit_rate=float(h), right=int(r), wrong=int(w), missed=int(m), wrong_share=float(s))
+            {
+                "tolerance": float(t),
+                "hit_rate": float(h),
+                "right": int(r),
+                "wrong": int(w),
+                "missed": int(m),
+                "wrong_share": float(s),
+            }
             for t, h, r, w, m, s in zip(
                 self.tolerances, self.hit_rate, self.right, self.wrong, self.missed, self.wrong_share
             )
@@ -122,11 +130,12 @@ class Replay:
 def replay(pairs: Pairs | Intents, vectors: Any, tolerances: ArrayLike, *, stream: bool = False) -> Replay:
     """Replays sentence pairs or intents against a cache of the first wordings, L2 on the vectors given.
 
-    pairs: Quora or PAWS, vectors (a, b), each float32 (N, dim), as data.embeddings() has them. Sentence a is cached and b
-      asked: a hit if they are within the tolerance, wrong if they do not mean the same. stream=True: all of a is cached
-      at once, and b gets the nearest of all, whose meaning is only known to be the same for its own a, or the same text.
-    pairs: Banking77 or CLINC150, vectors float32 (N, dim): a stream in which every miss is cached; a hit is wrong if the
-      key has another intent (and always for "oos", out of scope: those share nothing).
+    pairs: Quora or PAWS, vectors (a, b), each float32 (N, dim), as data.embeddings() has them. Sentence a is cached and
+      b asked: a hit if they are within the tolerance, wrong if they do not mean the same. stream=True: all of a is
+      cached at once, and b gets the nearest of all, which is only known to mean the same if it is its own a or the same
+      text.
+    pairs: Banking77 or CLINC150, vectors float32 (N, dim): a stream in which every miss is cached; a hit is wrong if
+      the key has another intent (and always for "oos", out of scope: those share nothing).
     tolerances: L2 distances (T,). Raises TypeError, ValueError.
     """
     t = np.sort(np.atleast_1d(np.asarray(tolerances, np.float64)))
@@ -152,7 +161,8 @@ def replay(pairs: Pairs | Intents, vectors: Any, tolerances: ArrayLike, *, strea
     counted = np.array([_intents(x, pairs.y, float(tau), oos) for tau in t], np.int64).reshape(-1, 3)
     first = np.zeros(len(x), bool)
     first[np.unique(pairs.y, return_index=True)[1]] = True
-    return Replay(pairs.name, t, *counted.T, len(x), int((~first & (pairs.y != oos)).sum()))
+    right, wrong, missed = counted.T
+    return Replay(pairs.name, t, right, wrong, missed, len(x), int((~first & (pairs.y != oos)).sum()))
 
 
 def _floats(value: Any, rows: int, name: str) -> NDArray[np.float32]:

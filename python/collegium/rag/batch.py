@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._check import choice
-from . import flight, rerank
+from . import flight, request, rerank
 from .arrays import asarray, matrix, split_result
-from .flight import Answer, Found, Request
 from .guarantee import GuaranteedTolerance
+from .request import Answer, Found, Request
 from .seam import CacheLike, Floats, Ids, Namespace
 
 Mode = Literal["sequential", "snapshot", "coalesce"]
@@ -37,11 +37,11 @@ class BatchAnswer(NamedTuple):
 
 
 def read_rows(result: Any, rows: int, m: int) -> list[Found]:
-    """What a search of several queries returned, row by row. Raises TypeError, ValueError as `flight.read_found`."""
+    """What a search of several queries returned, row by row. Raises TypeError, ValueError as `request.read_found`."""
     ids = asarray(split_result(result)[1], "retrieve")
     if ids.ndim != 2 or len(ids) != rows:
         raise ValueError(f"retrieve: expected ids of shape ({rows}, <= {m}), got {ids.shape}")
-    return [flight.read_found(row, m) for row in ids]
+    return [request.read_found(row, m) for row in ids]
 
 
 def run(
@@ -67,10 +67,10 @@ def run(
 
     if r.vectors is None:
         hit, ids, d = r.cache.lookup_batch(Q, r.m, r.namespace)
-        for i in np.flatnonzero(hit):
+        for i in np.flatnonzero(hit).tolist():
             answers[i] = Answer(ids[i][ids[i] >= 0][: r.k], None, True, False, float(d[i]))
     else:
-        answers = [flight.look(s)[0] for s in requests]
+        answers = [request.look(s)[0] for s in requests]
     misses = [i for i, a in enumerate(answers) if a is None]
     leader = _leaders(Q, misses, r.cache, r.namespace) if mode == "coalesce" else {i: i for i in misses}
     asked = [i for i in misses if leader[i] == i]
@@ -81,7 +81,7 @@ def run(
             answers[i] = requests[i].fresh(found[i])
         for i in misses:
             if leader[i] != i:
-                f, d_key = found[leader[i]], flight.distance(Q[i], Q[leader[i]], r.cache.metric)
+                f, d_key = found[leader[i]], request.distance(Q[i], Q[leader[i]], r.cache.metric)
                 answers[i] = requests[i].served(f.ids, f.distances, d_key)
         if len(asked) < len(misses):
             r.cache.note("coalesced", len(misses) - len(asked))
@@ -98,7 +98,7 @@ def _leaders(Q: Floats, misses: list[int], cache: CacheLike, namespace: Namespac
             d = rerank.distances(Q[i], Q[asked], cache.metric)
             d[np.isnan(d)] = np.inf
             nearest = int(np.argmin(d))
-            if d[nearest] <= flight.tolerance_now(cache, Q[i], namespace):
+            if d[nearest] <= request.tolerance_now(cache, Q[i], namespace):
                 leader[i] = asked[nearest]
                 continue
         asked.append(i)
@@ -144,7 +144,7 @@ def get_or_retrieve_batch(
     """
     choice(mode, "mode", MODES)
     rows = matrix(Q, "Q", cache.dim)
-    r = flight.request(cache, np.zeros(cache.dim, np.float32), k, retrieve, rerank_factor, vectors, namespace)
+    r = request.request(cache, np.zeros(cache.dim, np.float32), k, retrieve, rerank_factor, vectors, namespace)
     return run(r, rows, mode, retrieve)
 
 
@@ -164,6 +164,6 @@ def warm(
     takes no entry. rerank_factor: as the later lookups will use, so that entries hold enough ids.
     """
     Q = matrix(queries, "queries", cache.dim)
-    r = flight.request(cache, np.zeros(cache.dim, np.float32), k, search, rerank_factor, lambda ids: 0, namespace)
+    r = request.request(cache, np.zeros(cache.dim, np.float32), k, search, rerank_factor, lambda ids: 0, namespace)
     r.vectors = None  # nothing is served here, so nothing is re-ranked
     return sum(run(r, Q[i : i + batch], "coalesce", search).calls for i in range(0, len(Q), batch))

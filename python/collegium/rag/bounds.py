@@ -1,7 +1,7 @@
 """Exact-sample-size bounds on a mean loss in [0, 1]: Clopper-Pearson for yes-or-no losses, Hoeffding-Bentkus for all.
 
-Sources: C. Clopper, E. Pearson, Biometrika 1934; S. Bates et al., "Distribution-free, risk-controlling prediction sets",
-JACM 2021, theorem 2 (Hoeffding-Bentkus), after W. Hoeffding, JASA 1963, and V. Bentkus, Annals of Probability 2004.
+Sources: C. Clopper, E. Pearson, Biometrika 1934; S. Bates et al., "Distribution-free, risk-controlling prediction
+sets", JACM 2021, theorem 2 (Hoeffding-Bentkus), after W. Hoeffding, JASA 1963, V. Bentkus, Annals of Probability 2004.
 """
 
 from __future__ import annotations

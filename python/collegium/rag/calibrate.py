@@ -49,7 +49,12 @@ class Calibration:
         import pandas
 
         return pandas.DataFrame(
-            dict(tolerance=self.tolerances, hit_rate=self.hit_rate, recall=self.recall, recall_hits=self.recall_hits)
+            {
+                "tolerance": self.tolerances,
+                "hit_rate": self.hit_rate,
+                "recall": self.recall,
+                "recall_hits": self.recall_hits,
+            }
         )
 
 
@@ -75,8 +80,8 @@ def calibrate_tolerance(
 ) -> Calibration:
     """Replays a sample of queries, in their order, through a cache at each tolerance, against the database's answers.
 
-    Q_sample: float32 (N, dim), as they come in practice: repeats and near-repeats are what is measured. search: (Q, k) ->
-    ids (N, k), or (distances, ids), as an index's own `search`; called once.
+    Q_sample: float32 (N, dim), as they come in practice: repeats and near-repeats are what is measured. search: (Q, k)
+    -> ids (N, k), or (distances, ids), as an index's own `search`; called once.
     min_recall: of recall@k over "hits" (what a served list holds of the database's own), or over "all" queries.
     tolerances: to try, in the metric's units; 0 is always tried (exact repeats). Default: 20 quantiles of the distances
       from each query to the nearest one before it. capacity: of the cache (FIFO); None: everything is kept.

@@ -1,8 +1,8 @@
 """Cache in front of a search: a hit answers, a miss asks the database once however many ask at the same time.
 
-In-flight misses are points, not hash keys: a miss within the tolerance of a query that is being retrieved waits for that
-one's result ("single-flight"). One table serves threads and asyncio together. No lock is held while the database is
-asked, so a callback may use the cache again; a thread or task that is itself retrieving never waits for another, so
+In-flight misses are points, not hash keys: a miss within the tolerance of a query that is being retrieved waits for
+that one's result ("single-flight"). One table serves threads and asyncio together. No lock is held while the database
+is asked, so a callback may use the cache again; a thread or task that is itself retrieving never waits for another, so
 callbacks cannot wait in a circle.
 """
 
@@ -17,96 +17,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from .._check import integer
 from . import rerank
-from .arrays import found_ids, split_result, vector
-from .guarantee import GuaranteedTolerance, recall_loss
-from .seam import CacheLike, Floats, Ids, Namespace, Vectors
-
-Retrieve = Callable[[Floats, int], Any]
-
-
-class Answer(NamedTuple):
-    """ids: int64 (<= k,). distances: to the new query, or None where unknown. hit: from the cache or a shared call."""
-
-    ids: Ids
-    distances: Floats | None
-    hit: bool
-    certified: bool = False
-    key_distance: float = float("nan")
-
-
-@dataclass(frozen=True)
-class Found:
-    """What the database said of one query: ids (<= m,), and distances (same shape, metric's units) or None."""
-
-    ids: Ids
-    distances: Floats | None
-
-
-def read_found(result: Any, m: int) -> Found:
-    """Takes what `retrieve` returned. Its distances are left out: their unit is unknown (FAISS's are squared)."""
-    return Found(found_ids(split_result(result)[1], m), None)
-
-
-@dataclass
-class Request:
-    """One question to the cache, and how to go on from a miss.
-
-    m: ids to fetch and store, rerank_factor * k. read: result of `retrieve` -> Found. store: puts a result in the cache.
-    ranks: metric of the database, where it is not the cache's. exact: re-ranked hits can be certified.
-    """
-
-    cache: CacheLike
-    q: Floats
-    k: int
-    m: int
-    retrieve: Retrieve
-    vectors: Vectors | None = None
-    namespace: Namespace = None
-    ranks: str | None = None
-    exact: bool = False
-    read: Callable[[Any, int], Found] = read_found
-    store: Callable[[Request, Found], int | None] | None = None
-
-    def served(self, stored: Ids, stored_distances: Floats | None, key_distance: float) -> Answer:
-        """The answer that an entry gives to this query: re-ranked where vectors are known, else as it is."""
-        if self.vectors is None or not len(stored):
-            return Answer(stored[: self.k], None, True, False, key_distance)
-        metric = self.ranks or self.cache.metric
-        ids, d = rerank.best(self.q, stored, self.vectors, self.k, metric)
-        sure = (
-            self.exact
-            and metric == self.cache.metric  # the triangle is drawn in one metric
-            and stored_distances is not None
-            and len(ids) == self.k
-            and rerank.certified(float(d[-1]), float(stored_distances[-1]), key_distance, metric)
-        )
-        return Answer(ids, d, True, sure, key_distance)
-
-    def fresh(self, found: Found) -> Answer:
-        """The answer of the database itself."""
-        d = None if found.distances is None else found.distances[: self.k]
-        return Answer(found.ids[: self.k], d, False)
-
-    def keep(self, found: Found, generation: int) -> None:
-        """Stores a result, unless the cache was cleared since (`generation`, from before the database was asked).
-
-        A learned tolerance forgets what it knew of the slot's former entry.
-        """
-        if self.cache.generation != generation:
-            return
-        if self.store is not None:
-            slot = self.store(self, found)
-        else:
-            slot = self.cache.insert(self.q, found.ids, distances=found.distances, k=self.m, namespace=self.namespace)
-        learned = self.cache.tolerance
-        if slot is not None and isinstance(learned, GuaranteedTolerance):
-            learned.forget(slot)
+from .request import Answer, Found, Request, Retrieve, distance, learn, look, request, tolerance_now
+from .seam import CacheLike, Floats, Ids, Namespace
 
 
 @dataclass(eq=False)
@@ -163,61 +80,6 @@ def flights(cache: CacheLike) -> Flights:
         return _tables.setdefault(cache, Flights())
 
 
-def distance(a: Floats, b: Floats, metric: str) -> float:
-    """Distance of two queries in the metric's units ("ip": minus the inner product)."""
-    return float(rerank.distances(a, b[None], metric)[0])
-
-
-def tolerance_now(cache: CacheLike, q: Floats, namespace: Namespace) -> float:
-    """The tolerance as a number; an object is asked for this query, and may say None: share nothing."""
-    t = cache.tolerance
-    if hasattr(t, "threshold"):
-        t = t.threshold(cache, q, namespace)
-    return -np.inf if t is None else float(t)
-
-
-class Audit(NamedTuple):
-    """A query whose database call measures what its nearest entry would have served."""
-
-    would: Answer
-    distance: float
-    slot: int
-    uniform: bool  # drawn at the audit rate, whatever the distance
-    was_hit: bool  # it would have been served: it leaves the cache as it is
-
-
-def look(r: Request) -> tuple[Answer | None, Audit | None]:
-    """Asks the cache: (the answer of a hit or None, what to learn from the database's answer or None)."""
-    learned = r.cache.tolerance
-    if not isinstance(learned, GuaranteedTolerance):
-        hit = r.cache.lookup(r.q, r.m, r.namespace)
-        return (None if hit is None else r.served(hit.stored[: r.m], hit.stored_distances, hit.key_distance)), None
-    coin = learned.coin()  # before the distance is known: an audit must not depend on it
-    near = r.cache.nearest(r.q, r.namespace)
-    if near is None:
-        return None, None
-    d, slot = near
-    serve, explore, uniform = learned.decide(coin, d, slot)
-    # Just above d, whose square root has been rounded.
-    hit = r.cache.lookup(r.q, r.m, r.namespace, tolerance=d * (1 + 1e-6)) if serve or explore else None
-    if hit is None or hit.slot != slot:  # evicted in between, or filled with fewer ids than asked for now
-        return None, None
-    answer = r.served(hit.stored[: r.m], hit.stored_distances, hit.key_distance)
-    if not explore:
-        return answer, None
-    return None, Audit(answer, d, slot, uniform, serve)
-
-
-def learn(r: Request, audit: Audit, found: Found, generation: int) -> Answer:
-    """Tells the learned tolerance how much of the database's answer the nearest entry would have missed. Returns it."""
-    loss = recall_loss(audit.would.ids, found.ids[: r.k])
-    bad = r.cache.tolerance.observe(audit.distance, loss, slot=audit.slot, uniform=audit.uniform, served=audit.was_hit)
-    r.cache.note("audited", 1)
-    if bad and not audit.was_hit:
-        r.keep(found, generation)
-    return r.fresh(found)
-
-
 @contextmanager
 def _as_leader() -> Iterator[None]:
     token = _leading.set(True)
@@ -241,7 +103,7 @@ def _flying(table: Flights, flight: Flight) -> Iterator[None]:
 
 
 def _join(r: Request, loop: asyncio.AbstractEventLoop | None, seen: int) -> tuple[Flight, bool] | None:
-    """(flight, whether it is ours) for a miss; None if a flight ended since the lookup, which is then to be repeated."""
+    """(flight, whether it is ours) for a miss; None if a flight ended since the lookup: look again."""
     table = flights(r.cache)
     tolerance = tolerance_now(r.cache, r.q, r.namespace)
     with table.lock:
@@ -356,25 +218,6 @@ async def aanswer(r: Request) -> Answer:
                 raise
             continue
         return _from_leader(r, flight, found)
-
-
-def request(
-    cache: CacheLike,
-    q: Any,
-    k: int,
-    retrieve: Retrieve,
-    rerank_factor: int = 1,
-    vectors: Any = None,
-    namespace: Namespace = None,
-) -> Request:
-    """A checked Request. Raises TypeError and ValueError."""
-    k = integer(k, "k", 1)
-    rho = integer(rerank_factor, "rerank_factor", 1)
-    if not callable(retrieve):
-        raise TypeError(f"retrieve: expected a function of (query, k), got {type(retrieve).__name__}")
-    if rho > 1 and vectors is None:
-        raise ValueError("vectors: expected a function of ids or an array, which rerank_factor > 1 needs, got None")
-    return Request(cache, vector(q, "q", cache.dim), k, rho * k, retrieve, vectors, namespace)
 
 
 def get_or_retrieve(

@@ -35,8 +35,8 @@ class GuaranteeReport:
     """threshold: served now. grid, audits, loss: per grid tolerance the audits within it and their mean loss.
 
     audited: audits in all. served_audits: audits, at the audit rate, of queries that would have been served;
-    recall_lcb: lower confidence bound on the mean recall of what was served so far, from those alone (0: none yet); with
-    min_recall, on the share of answers that reach it.
+    recall_lcb: lower confidence bound on the mean recall of what was served so far, from those alone (0: none yet);
+    with min_recall, on the share of answers that reach it.
     """
 
     threshold: float
@@ -66,10 +66,10 @@ class GuaranteedTolerance:
     window: only the newest audits count (None: all), and the confidence is that of each moment, not of all together.
     seed: of the coins.
 
-    The global bound is tested each time the audits have grown by half, and the confidence is shared over these tests, so
-    it holds at all times together. It needs exchangeable queries: audits of the past must stand for queries to come.
-    When they drift, it fails until new audits outnumber the old; `window` shortens that. `recall_lcb` of what WAS served
-    needs no such thing. The global mode needs some 150 audited hits without a loss to certify 5 % at all.
+    The global bound is tested each time the audits have grown by half, and the confidence is shared over these tests,
+    so it holds at all times together. It needs exchangeable queries: audits of the past must stand for queries to come.
+    When they drift, it fails until new audits outnumber the old; `window` shortens that. `recall_lcb`, of what WAS
+    served, needs no such thing. The global mode needs some 150 audited hits without a loss to certify 5 % at all.
     It needs the database: `get_or_retrieve` and `CachedIndex` audit; a plain `lookup` only uses the tolerance reached.
     Metrics "l2" and "cosine". Thread-safe. Raises TypeError, ValueError.
     Source: S. Bates et al., JACM 2021; A. Angelopoulos et al., "Learn then test", 2021; vCache, arXiv 2502.03771.
@@ -117,8 +117,9 @@ class GuaranteedTolerance:
 
     def __repr__(self) -> str:
         return (
-            f"GuaranteedTolerance(max_loss={self.max_loss}, confidence={self.confidence}, audit_rate={self.audit_rate}, "
-            f"mode={self.mode!r}): {self._audited} audits, tolerance {self._threshold:.4g}"
+            f"GuaranteedTolerance(max_loss={self.max_loss}, confidence={self.confidence}, "
+            f"audit_rate={self.audit_rate}, mode={self.mode!r}): {self._audited} audits, "
+            f"tolerance {self._threshold:.4g}"
         )
 
     # ---- what the layers in front of the database call ----

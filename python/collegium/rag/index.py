@@ -15,7 +15,7 @@ from .._check import choice, integer
 from . import batch, flight
 from .adapters import Adapter, adapt
 from .arrays import asarray, matrix
-from .flight import Found, Request
+from .request import Found, Request
 from .seam import CacheLike, Floats, Ids, Namespace
 
 
@@ -44,7 +44,7 @@ class _Dated(Found):
 
 
 class _Gate:
-    """Searches together, changes alone: FAISS allows no search beside an add. Waiting changes hold new searches back."""
+    """Searches together, changes alone: FAISS allows no search beside an add. Changes that wait go first."""
 
     def __init__(self) -> None:
         self._free = threading.Condition()
@@ -85,8 +85,8 @@ class CachedIndex:
       inner-product index is what the paper runs); hits are then never certified.
     rerank_factor: a miss fetches and keeps rerank_factor * k ids, a hit returns the best k of them for the new query.
     mode: of batches, see `get_or_retrieve_batch`. namespace: of all entries made here.
-    unit, vectors, exact: of the index, where they cannot be found out (`adapters.adapt`): unit of D ("l2sq", "l2", "ip",
-      "1-ip", "cosine"), ids -> vectors, whether it is exact (then hits may be certified).
+    unit, vectors, exact: of the index, where they cannot be found out (`adapters.adapt`): unit of D ("l2sq", "l2",
+      "ip", "1-ip", "cosine"), ids -> vectors, whether it is exact (then hits may be certified).
     GPU indexes of FAISS are not thread-safe even for search: use them from one thread.
     Raises TypeError, ValueError.
     """
@@ -169,8 +169,8 @@ class CachedIndex:
         """Adds vectors, float32 (n, dim), with the index's own ids or those given; drops the entries they change.
 
         An entry is dropped if a new vector is nearer to its key than the last id it holds: exactly those whose list the
-        new documents change, if the index is exact. Where the cache has another metric than the index nothing can be said
-        of an entry, and all are dropped. Returns how many. Raises TypeError where the index cannot add.
+        new documents change, if the index is exact. Where the cache has another metric than the index nothing can be
+        said of an entry, and all are dropped. Returns how many. Raises TypeError where the index cannot add.
         """
         if self.adapter.add is None:
             raise TypeError(f"index: expected one with add(x), got {type(self.index).__name__}")
@@ -219,7 +219,7 @@ class CachedIndex:
         return [_Dated(f.ids, self.adapter.to_cache(row[np.asarray(i) >= 0]), epoch) for f, row, i in zip(found, d, I)]
 
     def _store(self, r: Request, found: Found) -> int | None:
-        """Not if the index changed since it was asked: the result may be out of date, and was not there to be dropped."""
+        """Not if the index changed since it was asked: the result may be out of date, and was not yet there to drop."""
         with self._gate.search():
             if not isinstance(found, _Dated) or found.epoch != self._epoch:
                 return None

@@ -17,8 +17,8 @@ Real = NDArray[np.float64]
 # Confidence levels tried for the midpoint; each gives a valid probability to check, so the smallest may be taken.
 _EPSILON = np.array([0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5])
 _QUANTILE = np.array([NormalDist().inv_cdf(1 - e) for e in _EPSILON])
-# The prior at distances scaled to [0, 1]: intercept N(0, 6^2), slope N(-8, 3^2), a curve that falls. It keeps a curve finite
-# whose observations are all right or all wrong, which is what most entries look like, and gives way to some twenty.
+# The prior at distances scaled to [0, 1]: intercept N(0, 6^2), slope N(-8, 3^2), a curve that falls. It keeps a curve
+# finite whose observations are all right or all wrong, as those of most entries are, and gives way to some twenty.
 _MEAN = np.array([0.0, -8.0])
 _PRECISION = 1 / np.array([6.0, 3.0]) ** 2
 
@@ -63,9 +63,9 @@ def fit(distance: Real, right: Real, weight: Real, steps: int = 25) -> Curves:
 def explore_probability(curves: Curves, distance: Real, limit: float) -> Real:
     """float64 (E,): with which probability to ask the database, so that at most `limit` of all answers are wrong.
 
-    An answer is wrong if it is served (probability 1 - e) and the list is not right (at most 1 - a), so 1 - limit/(1 - a)
-    is enough, with a = (1 - eps) sigmoid(slope (lower eps-quantile of the midpoint - d)): least over eps. 1 where the
-    curve says nothing.
+    An answer is wrong if it is served (probability 1 - e) and the list is not right (at most 1 - a), so 1 - limit /
+    (1 - a) is enough, with a = (1 - eps) sigmoid(slope (lower eps-quantile of the midpoint - d)): least over eps.
+    1 where the curve says nothing.
     """
     midpoint = curves.midpoint[:, None] - curves.deviation[:, None] * _QUANTILE
     a = (1 - _EPSILON) * _sigmoid(curves.slope[:, None] * (midpoint - distance[:, None]))

@@ -16,7 +16,8 @@ from .._check import integer
 from . import batch, flight
 from .arrays import asarray, matrix
 from .guarantee import recall_loss
-from .seam import CacheLike
+from .request import Answer, Found, Request, request
+from .seam import CacheLike, Floats, Ids
 
 
 @dataclass(frozen=True)
@@ -57,59 +58,24 @@ def evaluate(
 ) -> Measured:
     """Sends a stream of queries through a cache and compares what it serves with the database's answers.
 
-    Q: float32 (N, dim). truth: int64 (N, >= rerank_factor * k), the database's answers, best first, -1 padded: they also
-    stand in for the database. questions: integers (N,), which question each query words. size: of batches ("snapshot",
-    "coalesce"). Raises TypeError, ValueError.
+    Q: float32 (N, dim). truth: int64 (N, >= rerank_factor * k), the database's answers, best first, -1 padded: they
+    also stand in for the database. questions: integers (N,), which question each query words. size: of batches
+    ("snapshot", "coalesce"). Raises TypeError, ValueError.
     """
     k = integer(k, "k", 1)
     X = matrix(Q, "Q", cache.dim)
-    T = asarray(truth, "truth")
+    T: Ids = asarray(truth, "truth")
     if T.ndim != 2 or len(T) != len(X) or T.shape[1] < rerank_factor * k:
         raise ValueError(f"truth: expected shape ({len(X)}, >= {rerank_factor * k}), got {T.shape}")
     asked: NDArray[Any] | None = None if questions is None else np.asarray(questions)
     if asked is not None and asked.shape != (len(X),):
         raise ValueError(f"questions: expected shape ({len(X)},), got {asked.shape}")
 
-    owner: dict[int, int] = {}  # slot -> row of the query that filled it
-    row = 0
-    same: list[bool] = []
-
-    def store(r: flight.Request, found: flight.Found) -> int | None:
-        slot = cache.insert(r.q, found.ids, k=r.m, namespace=r.namespace)
-        if slot is not None:
-            owner[slot] = row
-        return slot
-
     if mode == "sequential":
-        answers = []
-        for row, q in enumerate(X):
-            r = flight.request(cache, q, k, lambda _, m, i=row: T[i, :m], rerank_factor, vectors)
-            r.store = store
-            near = cache.nearest(q) if asked is not None else None
-            a = flight.answer(r)
-            answers.append(a)
-            if a.hit and near is not None and asked is not None:
-                same.append(bool(asked[owner[near[1]]] == asked[row]))
-        ids, hit, calls = [a.ids for a in answers], np.array([a.hit for a in answers], bool), 0
-        calls = int((~hit).sum())
+        ids, hit, same = _one_by_one(cache, X, T, asked, k, rerank_factor, vectors)
     else:
-        ids, hits, calls = [], [], 0
-        for start in range(0, len(X), size):
-            block = X[start : start + size]
-            rows = {q.tobytes(): start + i for i, q in reversed(list(enumerate(block)))}
-            a = batch.get_or_retrieve_batch(
-                cache,
-                block,
-                k,
-                lambda B, m, rows=rows: T[[rows[q.tobytes()] for q in B], :m],
-                rerank_factor,
-                vectors,
-                mode=mode,
-            )
-            ids.extend(a.ids)
-            hits.append(a.hit_mask)
-            calls += a.calls
-        hit = np.concatenate(hits) if hits else np.empty(0, bool)
+        ids, hit = _in_batches(cache, X, T, k, rerank_factor, vectors, mode, size)
+        same = []
     recall = np.array([1 - recall_loss(i, t[:k][t[:k] >= 0]) for i, t in zip(ids, T)])
     return Measured(
         hit_rate=float(hit.mean()) if len(X) else 0.0,
@@ -117,15 +83,57 @@ def evaluate(
         recall=float(recall.mean()) if len(X) else 1.0,
         recall_hits=float(recall[hit].mean()) if hit.any() else float("nan"),
         queries=len(X),
-        calls=calls,
+        calls=int((~hit).sum()),
         ceiling=float("nan") if asked is None else ceiling(asked),
     )
+
+
+def _one_by_one(
+    cache: CacheLike, X: Floats, T: Ids, asked: NDArray[Any] | None, k: int, rerank_factor: int, vectors: Any
+) -> tuple[list[Ids], NDArray[np.bool_], list[bool]]:
+    """(ids served, hit or not, whether each hit's key worded the same question)."""
+    owner: dict[int, int] = {}  # slot -> row of the query that filled it
+    row = 0
+    same: list[bool] = []
+    answers: list[Answer] = []
+
+    def store(r: Request, found: Found) -> int | None:
+        slot = cache.insert(r.q, found.ids, k=r.m, namespace=r.namespace)
+        if slot is not None:
+            owner[slot] = row
+        return slot
+
+    for row in range(len(X)):  # store() reads it
+        r = request(cache, X[row], k, lambda _, m: T[row, :m], rerank_factor, vectors)  # noqa: B023
+        r.store = store
+        near = cache.nearest(X[row]) if asked is not None else None
+        answers.append(flight.answer(r))
+        if answers[-1].hit and near is not None and asked is not None:
+            same.append(bool(asked[owner[near[1]]] == asked[row]))
+    return [a.ids for a in answers], np.array([a.hit for a in answers], bool), same
+
+
+def _in_batches(
+    cache: CacheLike, X: Floats, T: Ids, k: int, rerank_factor: int, vectors: Any, mode: batch.Mode, size: int
+) -> tuple[list[Ids], NDArray[np.bool_]]:
+    ids: list[Ids] = []
+    hit: list[NDArray[np.bool_]] = [np.empty(0, bool)]
+    row = {q.tobytes(): i for i, q in enumerate(X)}  # equal queries have equal answers
+
+    def database(B: Floats, m: int) -> Ids:
+        return T[[row[q.tobytes()] for q in B], :m]
+
+    for start in range(0, len(X), size):
+        a = batch.get_or_retrieve_batch(cache, X[start : start + size], k, database, rerank_factor, vectors, mode=mode)
+        ids.extend(a.ids)
+        hit.append(a.hit_mask)
+    return ids, np.concatenate(hit)
 
 
 class Report:
     """A table of measurements that will not show a hit rate without what it is worth.
 
-    rows: dictionaries with at least "hit_rate" and "recall", or `Measured`; other keys are columns too (tolerance, ...).
+    rows: dictionaries with at least "hit_rate" and "recall", or `Measured`; other keys are columns too.
     ceiling: the structural ceiling of the workload; a row's own "ceiling" goes first.
     Raises ValueError for a row without recall, and for one whose hit rate is above the ceiling without a known
     "same_question": such hits serve the documents of other questions, and the reader must see how many.

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from .flight import Answer
+from .request import Answer
 from .seam import CacheLike, Ids
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class Payloads(Generic[T]):
             self._sweep_at = max(1024, 2 * len(self._items))
 
     def get(self, cache: CacheLike, ids: Ids) -> list[T] | None:
-        """The documents, or None if one is not here (a cache loaded from a file, or another's): its entries are dropped."""
+        """The documents, or None if one is not here (a cache from a file, or shared): its entries are dropped."""
         with self._lock:
             found = [self._items[n] for n in ids.tolist() if n in self._items]
         if len(found) == len(ids):

@@ -21,13 +21,15 @@ def distances(q: Floats, X: Floats, metric: str) -> Floats:
     Computed directly from differences: no cancellation for near-equal vectors. A zero vector has no direction: NaN.
     """
     if metric == "l2":
-        d: NDArray[Any] = X - q
-        return np.sqrt(np.einsum("ij,ij->i", d, d)).astype(np.float32)
-    if metric == "cosine":
+        out: NDArray[Any] = X - q
+        out = np.sqrt(np.einsum("ij,ij->i", out, out))
+    elif metric == "cosine":
         with np.errstate(invalid="ignore", divide="ignore"):
-            unit = X / np.linalg.norm(X, axis=1, keepdims=True) - q / np.linalg.norm(q)
-        return (0.5 * np.einsum("ij,ij->i", unit, unit)).astype(np.float32)  # |a - b|^2 = 2 - 2 cos
-    return (-(X @ q)).astype(np.float32)
+            out = X / np.linalg.norm(X, axis=1, keepdims=True) - q / np.linalg.norm(q)
+        out = 0.5 * np.einsum("ij,ij->i", out, out)  # |a - b|^2 = 2 - 2 cos
+    else:
+        out = -(X @ q)
+    return out.astype(np.float32)
 
 
 def best(q: Floats, ids: Ids, vectors: Vectors | NDArray[Any], k: int, metric: str) -> tuple[Ids, Floats]:
