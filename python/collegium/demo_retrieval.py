@@ -65,8 +65,8 @@ def run(out: Path = Path("out")) -> Any:
     print(
         "\nhit_rate: queries that the index was not asked; same_question: of these, the share answered from another\n"
         "wording of the same question; recall: of the index's own top 10, over all queries.\n"
-        f"A search of this small index takes {spent['FAISS']:.0f} us, one through the cache {spent['cached']:.0f} us: it pays "
-        "where a search costs more than that."
+        f"A search of this small index takes {spent['FAISS']:.0f} us, one through the cache {spent['cached']:.0f} us:\n"
+        "it pays where a search costs more than that."
     )
     _picture(rows, out / "demo_cache.png")
     print(f"\npicture: {out / 'demo_cache.png'}")

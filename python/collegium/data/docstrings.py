@@ -41,8 +41,10 @@ def docstrings(packages: Sequence[str] = PACKAGES, limit: int = 4000) -> Corpus:
 
 def _of_package(package: str) -> Iterator[tuple[str, str, str]]:
     spec = importlib.util.find_spec(package)
-    root = spec and spec.submodule_search_locations and Path(next(iter(spec.submodule_search_locations)))
-    for path in sorted(root.rglob("*.py")) if root else ():
+    if spec is None or not spec.submodule_search_locations:
+        return
+    root = Path(next(iter(spec.submodule_search_locations)))
+    for path in sorted(root.rglob("*.py")):
         if "tests" in path.parts:
             continue
         try:
