@@ -282,11 +282,15 @@ class ProximityCache(_core.Cache):
     def stats(self) -> dict[str, Any]:
         """Counters since the start, entries, buckets, bytes, hit_rate (hits of all lookups, NaN before the first).
 
+        Under a learned tolerance audits ask the database, so they count as misses, as do queries whose nearest entry
+        is not served ("unserved").
         p50_us, p99_us: of a lookup within the core, from every sixteenth, within 20 %. Further names come from note().
         """
         out = self._stats()
-        lookups = out["hits"] + out["misses"]
-        return {**out, "hit_rate": out["hits"] / lookups if lookups else math.nan, **self._notes}
+        audited, unserved = (self._notes.get(name, 0) for name in ("audited", "unserved"))
+        hits, misses = out["hits"] - audited, out["misses"] + audited + unserved
+        rate = hits / (hits + misses) if hits + misses else math.nan
+        return {**out, "hits": hits, "misses": misses, "hit_rate": rate, **self._notes}
 
     def get_or_retrieve(
         self,

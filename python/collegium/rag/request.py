@@ -128,9 +128,12 @@ def look(r: Request) -> tuple[Answer | None, Audit | None]:
     coin = learned.coin()  # before the distance is known: an audit must not depend on it
     near = r.cache.nearest(r.q, r.namespace)
     if near is None:
+        r.cache.note("unserved", 1)
         return None, None
     d, slot = near
     serve, explore, uniform = learned.decide(coin, d, slot)
+    if not (serve or explore):
+        r.cache.note("unserved", 1)
     # Just above d, whose square root has been rounded.
     hit = r.cache.lookup(r.q, r.m, r.namespace, tolerance=d * (1 + 1e-6)) if serve or explore else None
     if hit is None or hit.slot != slot:  # evicted in between, or filled with fewer ids than asked for now
