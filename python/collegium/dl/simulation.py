@@ -266,6 +266,7 @@ class Simulation:
                 keeper.open(resume)
                 if keeper.stopped and callbacks:
                     return self.history
+                keeper.stopped = False
             self._check_start(rounds, actions)
             self._run(records, actions, evaluate, save_at, keeper, log_consensus, progress)
         return self.history
