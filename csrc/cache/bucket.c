@@ -49,6 +49,7 @@ cg_bucket *cg_bucket_new(uint32_t capacity, size_t dpad, cg_eviction kind) {
     for (uint32_t i = 0; i < capacity; i++) atomic_init(&b->version[i], 0);
     cg_policy_set(&b->policy, kind, capacity, memory + arrays);
     atomic_init(&b->high, 0);
+    atomic_init(&b->writes, 0);
     atomic_init(&b->lists, NULL);
     b->free = CG_NO_SLOT;
     return b;
@@ -127,6 +128,7 @@ static int answers(const cg_bucket *b, const cg_want *want, uint32_t slot, float
 }
 
 void cg_bucket_scan(cg_bucket *b, const cg_want *want, cg_found *best) {
+    const uint32_t writes = atomic_load_explicit(&b->writes, memory_order_acquire);
     const uint32_t high = atomic_load_explicit(&b->high, memory_order_acquire);
     const size_t end = (high + CG_LANES - 1) / CG_LANES;
     float total[CG_LANES];
@@ -135,7 +137,7 @@ void cg_bucket_scan(cg_bucket *b, const cg_want *want, cg_found *best) {
             const uint32_t slot = (uint32_t)g * CG_LANES + l;
             if (!(total[l] <= best->total) || slot >= high || !answers(b, want, slot, total[l])) continue;
             if (best->bucket && total[l] == best->total && b->seq[slot] > best->seq) continue;
-            *best = (cg_found){b, slot, total[l], b->seq[slot]};
+            *best = (cg_found){b, slot, total[l], b->seq[slot], writes};
         }
 }
 
@@ -153,6 +155,11 @@ int cg_bucket_unchanged(cg_bucket *b, uint32_t slot, uint32_t version) {
     return LOAD(b->version[slot]) == version;
 }
 
+int cg_bucket_quiet(cg_bucket *b, const cg_found *found) {
+    atomic_thread_fence(memory_order_acquire);
+    return !(found->writes & 1u) && LOAD(b->writes) == found->writes;
+}
+
 uint32_t cg_bucket_find(const cg_bucket *b, const float *q, uint64_t print, uint64_t tag) {
     const uint32_t high = LOAD(b->high);
     for (uint32_t s = 0; s < high; s++) {
@@ -167,13 +174,18 @@ uint32_t cg_bucket_find(const cg_bucket *b, const float *q, uint64_t print, uint
 
 /* ---- writing ---- */
 
-static void open_slot(cg_bucket *b, uint32_t slot) {
-    atomic_store_explicit(&b->version[slot], LOAD(b->version[slot]) + 1, memory_order_relaxed);
-    atomic_thread_fence(memory_order_release); /* nothing is written before the version is odd */
+/* Between these a reader trusts neither the slots nor the bucket. */
+static void open_slots(cg_bucket *b, uint32_t first, uint32_t n) {
+    atomic_store_explicit(&b->writes, LOAD(b->writes) + 1, memory_order_relaxed);
+    for (uint32_t s = first; s < first + n; s++)
+        atomic_store_explicit(&b->version[s], LOAD(b->version[s]) + 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release); /* nothing is written before the numbers are odd */
 }
 
-static void close_slot(cg_bucket *b, uint32_t slot) {
-    atomic_store_explicit(&b->version[slot], LOAD(b->version[slot]) + 1, memory_order_release);
+static void close_slots(cg_bucket *b, uint32_t first, uint32_t n) {
+    for (uint32_t s = first; s < first + n; s++)
+        atomic_store_explicit(&b->version[s], LOAD(b->version[s]) + 1, memory_order_release);
+    atomic_store_explicit(&b->writes, LOAD(b->writes) + 1, memory_order_release);
 }
 
 uint32_t cg_bucket_take(cg_bucket *b) {
@@ -184,11 +196,14 @@ uint32_t cg_bucket_take(cg_bucket *b) {
     }
     const uint32_t slot = LOAD(b->high);
     if (slot % CG_LANES == 0) { /* a new group: all its lanes are empty, and out of everyone's reach */
+        const uint32_t left = b->capacity - slot, n = left < CG_LANES ? left : CG_LANES;
+        open_slots(b, slot, n); /* a late reader of the last generation may still be here */
         memset(b->keys + slot * b->dpad, 0, CG_LANES * b->dpad * sizeof *b->keys);
         for (uint32_t l = 0; l < CG_LANES; l++) {
             cg_scan_far(b->keys, b->dpad, slot + l);
             b->tag[slot + l] = 0;
         }
+        close_slots(b, slot, n);
     }
     atomic_store_explicit(&b->high, slot + 1, memory_order_release);
     return slot;
@@ -198,7 +213,7 @@ void cg_bucket_write(cg_bucket *b, uint32_t slot, const cg_entry *e, int same_ke
     const cg_lists *const l = LOAD(b->lists);
     if (same_key) b->timed -= b->expiry[slot] != CG_NEVER;
     b->timed += e->expiry != CG_NEVER;
-    open_slot(b, slot);
+    open_slots(b, slot, 1);
     if (!same_key) {
         cg_scan_put(b->keys, b->dpad, slot, e->q);
         b->print[slot] = e->print;
@@ -215,14 +230,14 @@ void cg_bucket_write(cg_bucket *b, uint32_t slot, const cg_entry *e, int same_ke
     b->identity[slot] = e->count ? (uint64_t)e->ids[0] : e->print;
     if (e->count) memcpy(l->ids + slot * l->width, e->ids, e->count * sizeof *e->ids);
     if (b->measured[slot]) memcpy(l->distances + slot * l->width, e->distances, e->count * sizeof *e->distances);
-    close_slot(b, slot);
+    close_slots(b, slot, 1);
 }
 
 void cg_bucket_drop(cg_bucket *b, uint32_t slot) {
-    open_slot(b, slot);
+    open_slots(b, slot, 1);
     b->tag[slot] = 0;
     cg_scan_far(b->keys, b->dpad, slot);
-    close_slot(b, slot);
+    close_slots(b, slot, 1);
     b->timed -= b->expiry[slot] != CG_NEVER;
     b->live--;
     b->next_free[slot] = b->free;

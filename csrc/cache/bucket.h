@@ -1,10 +1,12 @@
 /* csrc/cache/bucket.h -- a bucket: up to `capacity` entries in slots, their keys in scan order, their eviction policy.
  * A FLAT cache is one bucket, an LSH cache one a signature.
  *
- * Readers take no lock. A slot's `version` is odd while its one writer (who holds the cache's lock) is inside; a reader
- * checks its winner alone: version, key and conditions again, then what it copied, then the version once more. A key
- * read half-written can only produce a wrong winner, which that check finds, or hide an entry that is just being
- * replaced. Sanitizers see data races in this by design, so under them readers take the lock (cache.c).
+ * Readers take no lock. `writes` counts a bucket's changes and is odd while its one writer (who holds the cache's lock)
+ * is inside; a reader who sees the same even number before its scan and after it has copied the list out is done. If
+ * not, it checks its winner alone, by the slot's own `version`: version, key and conditions again, then what it copied,
+ * then the version once more. A key read half-written can only produce a wrong winner, which that check finds, or hide
+ * an entry that is just being replaced. Sanitizers see data races in this by design, so under them readers take the
+ * lock (cache.c).
  *
  * All memory is taken when the bucket is made, except the ids, whose rows double when a longer list comes; the shorter
  * ones are kept until the bucket goes, since a reader may be in them. */
@@ -45,6 +47,7 @@ typedef struct cg_bucket {
     uint32_t *measured;     /* distances stored: count or 0 */
     uint32_t *next_free;
     _Atomic uint32_t *version;
+    _Atomic uint32_t writes;
     cg_lists *_Atomic lists;
     cg_policy policy;
 } cg_bucket;
@@ -66,6 +69,7 @@ typedef struct cg_found {
     uint32_t slot;
     float total; /* squared distance, or minus the product; before anything is found, the bound */
     uint64_t seq;
+    uint32_t writes; /* of the bucket, before it was scanned */
 } cg_found;
 
 /* What goes into a slot. */
@@ -90,6 +94,8 @@ void cg_bucket_scan(cg_bucket *b, const cg_want *want, cg_found *best);
 /* 1 if the slot still answers the query at the same distance; *version is then what it must still be afterwards. */
 int cg_bucket_check(cg_bucket *b, const cg_want *want, const cg_found *found, uint32_t *version);
 int cg_bucket_unchanged(cg_bucket *b, uint32_t slot, uint32_t version);
+/* 1 if nothing in the bucket has changed since before it was scanned. */
+int cg_bucket_quiet(cg_bucket *b, const cg_found *found);
 
 /* Room for lists of `width`, with distances or without: 0, or -1 without memory, with nothing changed. */
 int cg_bucket_reserve(cg_bucket *b, size_t width, int distances);

@@ -251,8 +251,9 @@ static int attempt(cg_cache *c, const float *q, const cg_ask *ask, size_t n, con
     cg_bucket *const b = best->bucket;
     if (!b) return 0;
     const uint32_t s = best->slot;
-    uint32_t version;
-    if (!cg_bucket_check(b, &want, best, &version)) return -1;
+    uint32_t version = 1;
+    const int checked = !cg_bucket_quiet(b, best);
+    if (checked && !cg_bucket_check(b, &want, best, &version)) return -1;
     const cg_lists *const lists = atomic_load_explicit(&b->lists, memory_order_acquire);
     *hit = (cg_hit){.slot = cg_cache_slot(c, b, s),
                     .distance = cg_cache_distance(c->config.metric, best->total),
@@ -267,7 +268,7 @@ static int attempt(cg_cache *c, const float *q, const cg_ask *ask, size_t n, con
     if (hit->measured && !lists->distances) return -1;
     if (distances && hit->measured && copied)
         memcpy(distances, lists->distances + s * lists->width, copied * sizeof *distances);
-    return cg_bucket_unchanged(b, s, version) ? 1 : -1;
+    return (checked ? cg_bucket_unchanged(b, s, version) : cg_bucket_quiet(b, best)) ? 1 : -1;
 }
 
 static int find(cg_cache *c, const float *q, const cg_ask *ask, cg_found *best, cg_hit *hit, int64_t *ids,
