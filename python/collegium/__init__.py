@@ -1,7 +1,7 @@
 """Collaborative and distributed machine learning on a C/CUDA core.
 
-``collegium.dl``: decentralized learning. ``collegium.data``: data sets and partitions. ``collegium.show_config()``
-prints what is on, off and why. Submodules are imported on first use.
+``collegium.dl``: decentralized learning. ``collegium.rag``: retrieval. ``collegium.data``: data sets and partitions.
+``collegium.show_config()`` prints what is on, off and why. Submodules are imported on first use.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ._version import __version__
 from .errors import Diverged
 
 if TYPE_CHECKING:
-    from . import data, dl, engine, plot
+    from . import data, dl, engine, plot, rag
     from .config import show_config
     from .history import History
 
@@ -32,11 +32,12 @@ __all__ = [
     "get_num_threads",
     "isa",
     "plot",
+    "rag",
     "set_num_threads",
     "show_config",
 ]
 
-_SUBMODULES = ("data", "dl", "engine", "plot")
+_SUBMODULES = ("data", "dl", "engine", "plot", "rag")
 _LAZY = {"show_config": "config", "History": "history"}
 
 

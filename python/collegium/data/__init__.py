@@ -7,6 +7,7 @@ here. Sets are looked for in ``$COLLEGIUM_DATA``, then ``~/.cache/collegium``; d
 
 from __future__ import annotations
 
+from . import workloads
 from .arrays import Arrays
 from .datasets import Dataset, Parts, as_parts
 from .digits import digits
@@ -39,6 +40,7 @@ __all__ = [
     "as_parts",
     "partition",
     "holdout",
+    "workloads",
     "load",
     "names",
     "available",
