@@ -279,7 +279,7 @@ int cg_cache_stale(cg_cache *c, size_t n, const float *x, int remove, uint64_t *
     cg_cache_write_lock(c);
     cg_cache_collect(c, cg_cache_now());
     const uint32_t buckets = LOAD(c->buckets);
-    size_t *const first = malloc((buckets + (size_t)1) * sizeof *first);
+    size_t *const first = calloc(buckets + (size_t)1, sizeof *first);
     size_t flags = 0;
     for (uint32_t i = 0; first && i < buckets; i++) {
         first[i] = flags;

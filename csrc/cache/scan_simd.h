@@ -4,10 +4,11 @@
 #define CG_SCAN_SIMD_H
 #include "scan_kernels.h"
 
-enum { VECS = CG_LANES / SIMD_WIDTH };
+enum { VECS = CG_LANES / SIMD_WIDTH, AHEAD = 8 * CG_CHUNK };
 #define IN_CACHE (1u << 20) /* bytes of keys that a second-level cache may hold: there prefetching only costs */
 
-SIMD_INLINE void add_chunk(const int ip, const int ahead, const float *k, const float *next, const float *q, vf total[VECS]) {
+SIMD_INLINE void add_chunk(const int ip, const int ahead, const float *k, const float *next, const float *q,
+                           vf total[VECS]) {
     vf part[4][VECS];
 #pragma GCC unroll 16
     for (size_t j = 0; j < CG_CHUNK; j++) {
@@ -37,8 +38,8 @@ SIMD_INLINE size_t scan(const int ip, const float *keys, size_t dpad, size_t gro
     const vf limit = v_set1(bound);
     const uintptr_t size = dpad * CG_LANES * sizeof(float);
     /* Groups end at about the same depth; the hardware goes on reading where one was left and does not foresee the jump
-     * to the next. So the next one is asked for down to where the last one ended; not where it was read to the end,
-     * since then memory is read in order. */
+     * to the next. So the next one is asked for down to where the last one ended, or until the hardware has understood;
+     * not where the last one was read to the end, since then memory is read in order. */
     size_t ahead = end * size > IN_CACHE && !ip ? 4 * CG_CHUNK : 0;
     const size_t most = ahead ? dpad : 0;
     for (; group < end; group++) {
@@ -55,7 +56,7 @@ SIMD_INLINE size_t scan(const int ip, const float *keys, size_t dpad, size_t gro
                 add_chunk(ip, 0, at, next, q + j, total);
             if (!ip) out_of_reach = all_beyond(total, limit);
         }
-        ahead = j < most ? j : 0;
+        ahead = j >= most ? 0 : j < AHEAD ? j : AHEAD;
         if (ip) {
             for (size_t v = 0; v < VECS; v++) total[v] = v_sub(v_zero(), total[v]);
             out_of_reach = all_beyond(total, limit);

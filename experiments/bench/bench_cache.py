@@ -3,21 +3,23 @@
     python experiments/bench/bench_cache.py [--quick] [--json]
 
 "miss" rows: no key within the tolerance, the cheap case; "hit": a key lies within it. Peers do the same: IndexFlatL2
-(IndexFlatIP for "ip") or a product and argmin in NumPy, then a comparison with the tolerance and a row of ids. The floor
-is a read of all keys by one thread in the same turns, at the cache level where they fit; early abandon goes below it.
-Times are medians over turns of the mean over the queries of a turn. Needs faiss-cpu (the extra `rag`); the row with
-real sentence embeddings needs the data set `embeddings/quora_dev`, else it is left out.
+(IndexFlatIP for "ip") or a product and argmin in NumPy, then a comparison with the tolerance and a row of ids. The
+floor is a read of all keys by one thread in the same turns, from the cache they fit in; early abandon goes below it.
+Times are medians over turns of the mean over the queries of a turn. Needs faiss-cpu (the extra `rag`); the rows with
+real sentence embeddings need the data set `embeddings/quora_dev`, else they are left out.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -262,45 +264,45 @@ def beside_a_spinner(quick: bool) -> list[common.Row]:
 def batches(repeats: int) -> list[common.Row]:
     """64 queries in one call, microseconds a query: ours on one and two threads, FAISS's batched product on one."""
     rows = []
-    old = _core.num_threads()
     for c, dim, tau in ((300, 768, 0.5), (10_000, 384, 0.4), (10_000, 384, 1.2)):
-        contest = Contest(unit(c, dim, 1))
-        queries = unit(64, dim, 2)
+        contest, queries = Contest(unit(c, dim, 1)), unit(64, dim, 2)
         contest.cache.tolerance = tau
-
-        def run(n: int, contest: Contest = contest, queries: Vectors = queries) -> Callable[[], object]:
-            def call() -> object:
-                _core.set_num_threads(n)
-                return contest.cache.lookup_batch(queries, K)
-
-            return call
-
-        fns: dict[str, Callable[[], object]] = {"collegium, 1 thread": run(1), "collegium, 2 threads": run(2)}
+        fns: dict[str, Callable[[], object]] = {"collegium": partial(contest.cache.lookup_batch, queries, K)}
         if contest.faiss:
-            index = contest.faiss
-            fns["faiss"] = lambda index=index, queries=queries: index.search(queries, 1)  # type: ignore[misc]
-        for what, t in common.interleave(fns, repeats).items():
-            rows.append({"c": c, "dim": dim, "tolerance": tau, "what": what, "us": t.median / 64 * 1e6})
-    _core.set_num_threads(old)
+            fns["faiss"] = partial(contest.faiss.search, queries, 1)
+        for n in (1, 2):
+            _core.set_num_threads(n)
+            for what, t in common.interleave(fns, repeats).items():
+                row: common.Row = {"c": c, "dim": dim, "tolerance": tau, "what": what}
+                rows.append({**row, "threads": n if what == "collegium" else 1, "us": t.median / 64 * 1e6})
+        _core.set_num_threads(1)
     return rows
 
 
+class Inserter:
+    """Fifty insertions a call into a cache that is full, with keys it does not hold."""
+
+    def __init__(self, cache: rag.ProximityCache, keys: Vectors) -> None:
+        self.cache, self.keys, self.at, self.ids = cache, list(keys), 0, np.arange(K)
+
+    def __call__(self) -> None:
+        for _ in range(50):
+            self.cache.insert(self.keys[self.at % len(self.keys)], self.ids)
+            self.at += 1
+
+
 def changes(repeats: int) -> list[common.Row]:
-    """Insertion into a full cache, each with an eviction, and removal by id."""
+    """Insertion with an eviction each, by policy, and a removal that finds nothing."""
     rows = []
     for c in (300, 10_000):
-        keys = unit(c + 50, 384, 1)
-        for eviction in ("fifo", "lru", "lfu", "clock", "sieve", "s3fifo"):
-            cache, ids, at = filled(keys[:c], tolerance=0.4, eviction=eviction), np.arange(K), [0]
-
-            def insert(cache: rag.ProximityCache = cache, at: list[int] = at, keys: Vectors = keys) -> None:
-                for _ in range(50):
-                    cache.insert(keys[at[0] % len(keys)], ids)
-                    at[0] += 1
-
-            t = common.interleave({"insert": insert}, repeats)["insert"]
+        keys = unit(2 * c, 384, 1)
+        caches = {
+            e: filled(keys[:c], tolerance=0.4, eviction=e) for e in ("fifo", "lru", "lfu", "clock", "sieve", "s3fifo")
+        }
+        fns: dict[str, Callable[[], object]] = {e: Inserter(cache, keys[c:]) for e, cache in caches.items()}
+        for eviction, t in common.interleave(fns, repeats).items():
             rows.append({"c": c, "dim": 384, "what": f"insert, {eviction}", "us": t.median / 50 * 1e6})
-        t = common.interleave({"remove": lambda: cache.remove_ids([10**6])}, repeats)["remove"]
+        t = common.interleave({"": partial(caches["fifo"].remove_ids, [10**6])}, repeats)[""]
         rows.append({"c": c, "dim": 384, "what": "remove_ids, none there", "us": t.median * 1e6})
     return rows
 
@@ -316,8 +318,6 @@ def snapshot(quick: bool) -> list[common.Row]:
         block = np.random.default_rng(0).integers(0, 256, size, np.uint8).data
 
         def write() -> None:
-            import os
-
             with open(plain, "wb") as f:
                 f.write(block)
                 f.flush()
