@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
+import pickle
 import sys
 import threading
 import time
@@ -216,3 +218,18 @@ def test_caches_are_collected_and_their_memory_given_back():
     del cache, rule
     gc.collect()
     assert gone() is None
+    before = sys.getrefcount(rag.ProximityCache), sys.getrefcount(rag.Hit)
+    for _ in range(100):
+        cache = rag.ProximityCache(4, 4, 0.5)
+        cache.insert(np.zeros(4), [1])
+        hit = cache.lookup(np.zeros(4))
+    del cache, hit
+    assert (sys.getrefcount(rag.ProximityCache), sys.getrefcount(rag.Hit)) == before
+
+
+def test_a_cache_is_not_copied_by_accident():
+    """save() and load() copy one; pickle would make an object without a core."""
+    cache = rag.ProximityCache(4, 4, 0.5)
+    for call in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="cannot pickle"):
+            call(cache)
