@@ -18,21 +18,14 @@ static size_t place(cg_bucket *b, char *at) {
         used += ((count) * sizeof(type) + CG_LINE - 1) / CG_LINE * CG_LINE;                                            \
     } while (0)
     ARRAY(keys, float, groups * CG_LANES * b->dpad);
-    ARRAY(tag, uint64_t, groups *CG_LANES); /* of every lane a scan returns */
-    ARRAY(seq, uint64_t, n);
+    ARRAY(slots, cg_slot, groups * CG_LANES);
     ARRAY(print, uint64_t, n);
     ARRAY(identity, uint64_t, n);
-    ARRAY(born, int64_t, n);
-    ARRAY(expiry, int64_t, n);
-    ARRAY(own, float, n);
-    ARRAY(k, uint32_t, n);
-    ARRAY(count, uint32_t, n);
-    ARRAY(measured, uint32_t, n);
     ARRAY(next_free, uint32_t, n);
-    ARRAY(version, _Atomic uint32_t, n);
 #undef ARRAY
     return used;
 }
+
 cg_bucket *cg_bucket_new(uint32_t capacity, size_t dpad, cg_eviction kind) {
     cg_bucket *const b = calloc(1, sizeof *b);
     if (!b) return NULL;
@@ -46,7 +39,7 @@ cg_bucket *cg_bucket_new(uint32_t capacity, size_t dpad, cg_eviction kind) {
         return NULL;
     }
     place(b, memory);
-    for (uint32_t i = 0; i < capacity; i++) atomic_init(&b->version[i], 0);
+    for (uint32_t i = 0; i < capacity; i++) atomic_init(&b->slots[i].version, 0);
     cg_policy_set(&b->policy, kind, capacity, memory + arrays);
     atomic_init(&b->high, 0);
     atomic_init(&b->writes, 0);
@@ -117,13 +110,13 @@ int cg_bucket_reserve(cg_bucket *b, size_t width, int distances) {
 /* ---- reading ---- */
 
 static float bound_of(const cg_bucket *b, const cg_want *want, uint32_t slot) {
-    const float own = b->own[slot];
+    const float own = b->slots[slot].own;
     return want->override_own || isnan(own) ? want->usual : own;
 }
 
 /* May this slot answer, at distance `total`? */
 static int answers(const cg_bucket *b, const cg_want *want, uint32_t slot, float total) {
-    return b->tag[slot] == want->tag && b->k[slot] >= want->k && b->expiry[slot] > want->now &&
+    return b->slots[slot].tag == want->tag && b->slots[slot].k >= want->k && b->slots[slot].expiry > want->now &&
            total <= bound_of(b, want, slot);
 }
 
@@ -136,15 +129,15 @@ void cg_bucket_scan(cg_bucket *b, const cg_want *want, cg_found *best) {
         for (uint32_t l = 0; l < CG_LANES; l++) {
             const uint32_t slot = (uint32_t)g * CG_LANES + l;
             if (!(total[l] <= best->total) || slot >= high || !answers(b, want, slot, total[l])) continue;
-            if (best->bucket && total[l] == best->total && b->seq[slot] > best->seq) continue;
-            *best = (cg_found){b, slot, total[l], b->seq[slot], writes};
+            if (best->bucket && total[l] == best->total && b->slots[slot].seq > best->seq) continue;
+            *best = (cg_found){b, slot, total[l], b->slots[slot].seq, writes};
         }
 }
 
 int cg_bucket_check(cg_bucket *b, const cg_want *want, const cg_found *found, uint32_t *version) {
     const size_t g = found->slot / CG_LANES;
     float total[CG_LANES];
-    *version = atomic_load_explicit(&b->version[found->slot], memory_order_acquire);
+    *version = atomic_load_explicit(&b->slots[found->slot].version, memory_order_acquire);
     if (*version & 1u) return 0;
     if (cg_scan_next(want->ip, b->keys, b->dpad, g, g + 1, want->q, found->total, total) != g) return 0;
     return total[found->slot % CG_LANES] == found->total && answers(b, want, found->slot, found->total);
@@ -152,7 +145,7 @@ int cg_bucket_check(cg_bucket *b, const cg_want *want, const cg_found *found, ui
 
 int cg_bucket_unchanged(cg_bucket *b, uint32_t slot, uint32_t version) {
     atomic_thread_fence(memory_order_acquire); /* what was read, was read before this */
-    return LOAD(b->version[slot]) == version;
+    return LOAD(b->slots[slot].version) == version;
 }
 
 int cg_bucket_quiet(cg_bucket *b, const cg_found *found) {
@@ -163,7 +156,7 @@ int cg_bucket_quiet(cg_bucket *b, const cg_found *found) {
 uint32_t cg_bucket_find(const cg_bucket *b, const float *q, uint64_t print, uint64_t tag) {
     const uint32_t high = LOAD(b->high);
     for (uint32_t s = 0; s < high; s++) {
-        if (b->print[s] != print || b->tag[s] != tag) continue;
+        if (b->print[s] != print || b->slots[s].tag != tag) continue;
         const float *const key = b->keys + s / CG_LANES * b->dpad * CG_LANES + s % CG_LANES;
         size_t j = 0;
         while (j < b->dpad && key[j * CG_LANES] == q[j]) j++;
@@ -178,13 +171,13 @@ uint32_t cg_bucket_find(const cg_bucket *b, const float *q, uint64_t print, uint
 static void open_slots(cg_bucket *b, uint32_t first, uint32_t n) {
     atomic_store_explicit(&b->writes, LOAD(b->writes) + 1, memory_order_relaxed);
     for (uint32_t s = first; s < first + n; s++)
-        atomic_store_explicit(&b->version[s], LOAD(b->version[s]) + 1, memory_order_relaxed);
+        atomic_store_explicit(&b->slots[s].version, LOAD(b->slots[s].version) + 1, memory_order_relaxed);
     atomic_thread_fence(memory_order_release); /* nothing is written before the numbers are odd */
 }
 
 static void close_slots(cg_bucket *b, uint32_t first, uint32_t n) {
     for (uint32_t s = first; s < first + n; s++)
-        atomic_store_explicit(&b->version[s], LOAD(b->version[s]) + 1, memory_order_release);
+        atomic_store_explicit(&b->slots[s].version, LOAD(b->slots[s].version) + 1, memory_order_release);
     atomic_store_explicit(&b->writes, LOAD(b->writes) + 1, memory_order_release);
 }
 
@@ -201,7 +194,7 @@ uint32_t cg_bucket_take(cg_bucket *b) {
         memset(b->keys + slot * b->dpad, 0, CG_LANES * b->dpad * sizeof *b->keys);
         for (uint32_t l = 0; l < CG_LANES; l++) {
             cg_scan_far(b->keys, b->dpad, slot + l);
-            b->tag[slot + l] = 0;
+            b->slots[slot + l].tag = 0;
         }
         close_slots(b, slot, n);
     }
@@ -211,34 +204,34 @@ uint32_t cg_bucket_take(cg_bucket *b) {
 
 void cg_bucket_write(cg_bucket *b, uint32_t slot, const cg_entry *e, int same_key) {
     const cg_lists *const l = LOAD(b->lists);
-    if (same_key) b->timed -= b->expiry[slot] != CG_NEVER;
+    if (same_key) b->timed -= b->slots[slot].expiry != CG_NEVER;
     b->timed += e->expiry != CG_NEVER;
     open_slots(b, slot, 1);
     if (!same_key) {
         cg_scan_put(b->keys, b->dpad, slot, e->q);
         b->print[slot] = e->print;
-        b->seq[slot] = e->seq;
-        b->tag[slot] = e->tag;
+        b->slots[slot].seq = e->seq;
+        b->slots[slot].tag = e->tag;
         b->live++;
     }
-    b->born[slot] = e->born;
-    b->expiry[slot] = e->expiry;
-    b->own[slot] = e->own;
-    b->k[slot] = e->k;
-    b->count[slot] = e->count;
-    b->measured[slot] = e->distances ? e->count : 0;
+    b->slots[slot].born = e->born;
+    b->slots[slot].expiry = e->expiry;
+    b->slots[slot].own = e->own;
+    b->slots[slot].k = e->k;
+    b->slots[slot].count = e->count;
+    b->slots[slot].measured = e->distances ? e->count : 0;
     b->identity[slot] = e->count ? (uint64_t)e->ids[0] : e->print;
     if (e->count) memcpy(l->ids + slot * l->width, e->ids, e->count * sizeof *e->ids);
-    if (b->measured[slot]) memcpy(l->distances + slot * l->width, e->distances, e->count * sizeof *e->distances);
+    if (b->slots[slot].measured) memcpy(l->distances + slot * l->width, e->distances, e->count * sizeof *e->distances);
     close_slots(b, slot, 1);
 }
 
 void cg_bucket_drop(cg_bucket *b, uint32_t slot) {
     open_slots(b, slot, 1);
-    b->tag[slot] = 0;
+    b->slots[slot].tag = 0;
     cg_scan_far(b->keys, b->dpad, slot);
     close_slots(b, slot, 1);
-    b->timed -= b->expiry[slot] != CG_NEVER;
+    b->timed -= b->slots[slot].expiry != CG_NEVER;
     b->live--;
     b->next_free[slot] = b->free;
     b->free = slot;

@@ -12,6 +12,7 @@
  * ones are kept until the bucket goes, since a reader may be in them. */
 #ifndef CG_BUCKET_H
 #define CG_BUCKET_H
+#include "../base/buf.h"
 #include "../base/err.h"
 #include "policy.h"
 #include "scan.h"
@@ -29,6 +30,17 @@ typedef struct cg_lists {
     float *distances; /* NULL until the first list that has them */
 } cg_lists;
 
+/* What a lookup needs of an entry beside its key: one cache line, since in a large cache each is a miss. */
+typedef struct cg_slot {
+    _Alignas(CG_LINE) uint64_t tag; /* generation << 32 | namespace: who may be answered; 0: empty slot */
+    uint64_t seq;                   /* number of the insertion */
+    int64_t born, expiry;           /* monotonic nanoseconds */
+    float own;                      /* the entry's own bound, or NaN */
+    uint32_t k, count;              /* documents asked for, and got */
+    uint32_t measured;              /* distances stored: count or 0 */
+    _Atomic uint32_t version;
+} cg_slot;
+
 typedef struct cg_bucket {
     uint32_t number, signature; /* in order of creation; of all its keys */
     uint32_t capacity, live;
@@ -36,17 +48,11 @@ typedef struct cg_bucket {
     _Atomic uint32_t high; /* slots ever used in this generation: what a scan looks at */
     uint32_t free, timed;  /* head of the list of emptied slots below high; entries with an expiry */
     size_t dpad, bytes;
-    float *keys;            /* groups of 16, as in scan.h */
-    uint64_t *tag;          /* generation << 32 | namespace: who may be answered; 0: empty slot */
-    uint64_t *seq;          /* number of the insertion */
-    uint64_t *print;        /* fingerprint of the key, to find it again */
-    uint64_t *identity;     /* for the policy's ghosts */
-    int64_t *born, *expiry; /* monotonic nanoseconds */
-    float *own;             /* the entry's own bound, or NaN */
-    uint32_t *k, *count;    /* documents asked for, and got */
-    uint32_t *measured;     /* distances stored: count or 0 */
+    float *keys;        /* groups of 16, as in scan.h */
+    cg_slot *slots;     /* of every lane a scan returns */
+    uint64_t *print;    /* fingerprint of the key, to find it again */
+    uint64_t *identity; /* for the policy's ghosts */
     uint32_t *next_free;
-    _Atomic uint32_t *version;
     _Atomic uint32_t writes;
     cg_lists *_Atomic lists;
     cg_policy policy;

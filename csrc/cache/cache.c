@@ -257,10 +257,10 @@ static int attempt(cg_cache *c, const float *q, const cg_ask *ask, size_t n, con
     const cg_lists *const lists = atomic_load_explicit(&b->lists, memory_order_acquire);
     *hit = (cg_hit){.slot = cg_cache_slot(c, b, s),
                     .distance = cg_cache_distance(c->config.metric, best->total),
-                    .age = want.now > b->born[s] ? want.now - b->born[s] : 0,
-                    .k = b->k[s],
-                    .count = b->count[s],
-                    .measured = b->measured[s]};
+                    .age = want.now > b->slots[s].born ? want.now - b->slots[s].born : 0,
+                    .k = b->slots[s].k,
+                    .count = b->slots[s].count,
+                    .measured = b->slots[s].measured};
     /* A count that is being written may be wider than the lists that were read before it. */
     size_t copied = hit->count < room ? hit->count : room;
     if (copied > lists->width) return -1;

@@ -54,7 +54,7 @@ static void evict(cg_cache *c, cg_bucket *b) {
 static void collect(cg_cache *c, cg_bucket *b, int64_t now) {
     const uint32_t high = LOAD(b->high);
     for (uint32_t s = 0; s < high && b->timed > 0; s++)
-        if (b->tag[s] && b->expiry[s] <= now) cg_cache_remove(c, b, s, CG_COUNT_expired);
+        if (b->slots[s].tag && b->slots[s].expiry <= now) cg_cache_remove(c, b, s, CG_COUNT_expired);
 }
 
 void cg_cache_collect(cg_cache *c, int64_t now) {
@@ -157,7 +157,7 @@ int cg_cache_insert(cg_cache *c, const float *q, const cg_new_entry *entry, uint
 
 static int holds(const cg_bucket *b, uint32_t s, size_t n, const int64_t *sorted) {
     const cg_lists *const l = LOAD(b->lists);
-    for (uint32_t i = 0; i < b->count[s]; i++) {
+    for (uint32_t i = 0; i < b->slots[s].count; i++) {
         const int64_t id = l->ids[s * l->width + i];
         if (id < sorted[0] || id > sorted[n - 1]) continue;
         size_t low = 0, high = n; /* the first that is >= id lies in [low, high] */
@@ -181,7 +181,7 @@ size_t cg_cache_remove_ids(cg_cache *c, size_t n, const int64_t *sorted) {
         cg_bucket *const b = cg_cache_numbered(c, i);
         const uint32_t high = LOAD(b->high);
         for (uint32_t s = 0; s < high; s++) {
-            if (!b->tag[s] || !holds(b, s, n, sorted)) continue;
+            if (!b->slots[s].tag || !holds(b, s, n, sorted)) continue;
             cg_cache_remove(c, b, s, CG_COUNT_invalidated);
             removed++;
         }
@@ -196,7 +196,7 @@ int cg_cache_invalidate(cg_cache *c, uint64_t slot) {
     if (slot / c->bucket_capacity < LOAD(c->buckets)) {
         cg_bucket *const b = cg_cache_numbered(c, (uint32_t)(slot / c->bucket_capacity));
         const uint32_t s = (uint32_t)(slot % c->bucket_capacity);
-        done = s < LOAD(b->high) && b->tag[s] != 0;
+        done = s < LOAD(b->high) && b->slots[s].tag != 0;
         if (done) cg_cache_remove(c, b, s, CG_COUNT_invalidated);
     }
     cg_cache_write_unlock(c);
@@ -227,9 +227,9 @@ typedef struct stale {
 
 /* The distance below which a new document enters the entry's list; none: at any distance. */
 static int last_distance(const cg_bucket *b, uint32_t s, float *last) {
-    if (b->measured[s] == 0 || b->count[s] < b->k[s]) return 0;
+    if (b->slots[s].measured == 0 || b->slots[s].count < b->slots[s].k) return 0;
     const cg_lists *const l = LOAD(b->lists);
-    *last = l->distances[s * l->width + b->measured[s] - 1];
+    *last = l->distances[s * l->width + b->slots[s].measured - 1];
     return 1;
 }
 
@@ -239,12 +239,12 @@ static void mark_bucket(const stale *t, cg_bucket *b, const float *q, _Atomic ui
     const size_t end = (high + CG_LANES - 1) / CG_LANES;
     float total[CG_LANES], greatest = -INFINITY, last;
     for (uint32_t s = 0; s < high; s++)
-        if (b->tag[s] && last_distance(b, s, &last) && last > greatest) greatest = last;
+        if (b->slots[s].tag && last_distance(b, s, &last) && last > greatest) greatest = last;
     const float bound = cg_cache_bound(metric, (double)greatest);
     for (size_t g = 0; (g = cg_scan_next(metric == CG_IP, b->keys, b->dpad, g, end, q, bound, total)) < end; g++)
         for (uint32_t l = 0; l < CG_LANES; l++) {
             const uint32_t s = (uint32_t)g * CG_LANES + l;
-            if (s < high && b->tag[s] && last_distance(b, s, &last) && cg_cache_distance(metric, total[l]) < last)
+            if (s < high && b->slots[s].tag && last_distance(b, s, &last) && cg_cache_distance(metric, total[l]) < last)
                 STORE(flag[s], 1);
         }
 }
@@ -267,7 +267,7 @@ static int mark_stale(cg_cache *c, size_t n, const float *x, const size_t *first
         const cg_bucket *const b = c->by_number[i];
         float last;
         for (uint32_t s = 0; s < LOAD(b->high) && n > 0; s++)
-            if (b->tag[s] && !last_distance(b, s, &last)) STORE(flag[first[i] + s], 1);
+            if (b->slots[s].tag && !last_distance(b, s, &last)) STORE(flag[first[i] + s], 1);
     }
     return cg_parallel_for(n, 1, c->dpad * sizeof *x, stale_task, &t, err);
 }

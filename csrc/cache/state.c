@@ -14,7 +14,7 @@ static void measure(cg_cache *c, cg_cache_rows *r) {
     for (uint32_t i = 0; i < LOAD(c->buckets); i++) {
         const cg_bucket *const b = cg_cache_numbered(c, i);
         const uint32_t high = LOAD(b->high);
-        for (uint32_t s = 0; s < high; s++) r->lists += b->tag[s] ? b->count[s] : 0;
+        for (uint32_t s = 0; s < high; s++) r->lists += b->slots[s].tag ? b->slots[s].count : 0;
         r->ghosts += b->policy.ghosts;
     }
 }
@@ -33,21 +33,21 @@ static void export_slot(const cg_cache *c, const cg_bucket *b, uint32_t s, int64
     if (r->keys) cg_scan_get(b->keys, dim, b->dpad, s, r->keys + at * dim);
     r->slot[at] = cg_cache_slot(c, b, s);
     r->signature[at] = b->signature;
-    r->seq[at] = b->seq[s];
-    r->age[at] = now - b->born[s];
-    r->left[at] = b->expiry[s] == CG_NEVER ? CG_NEVER : b->expiry[s] - now;
-    r->bound[at] = b->own[s];
-    r->k[at] = b->k[s];
-    r->count[at] = b->count[s];
-    r->measured[at] = b->measured[s];
-    r->space[at] = (uint32_t)b->tag[s];
+    r->seq[at] = b->slots[s].seq;
+    r->age[at] = now - b->slots[s].born;
+    r->left[at] = b->slots[s].expiry == CG_NEVER ? CG_NEVER : b->slots[s].expiry - now;
+    r->bound[at] = b->slots[s].own;
+    r->k[at] = b->slots[s].k;
+    r->count[at] = b->slots[s].count;
+    r->measured[at] = b->slots[s].measured;
+    r->space[at] = (uint32_t)b->slots[s].tag;
     r->where[at] = b->policy.where[s];
     r->mark[at] = LOAD(b->policy.mark[s]);
     r->hand[at] = b->policy.hand == s;
     r->use[at] = LOAD(b->policy.use[s]);
-    for (size_t i = 0; i < b->count[s]; i++) {
+    for (size_t i = 0; i < b->slots[s].count; i++) {
         r->ids[list + i] = l->ids[s * l->width + i];
-        r->distances[list + i] = b->measured[s] ? l->distances[s * l->width + i] : NAN;
+        r->distances[list + i] = b->slots[s].measured ? l->distances[s * l->width + i] : NAN;
     }
 }
 
@@ -60,7 +60,7 @@ static void export_all(cg_cache *c, const cg_cache_rows *r) {
         for (int q = 0; q < 2; q++)
             for (uint32_t s = p->queue[q].oldest; s != CG_NO_SLOT; s = p->newer[s]) {
                 export_slot(c, b, s, now, r, at++, list);
-                list += b->count[s];
+                list += b->slots[s].count;
             }
         const uint32_t first = p->ghosts < p->ghost_capacity ? 0 : p->ghost_at;
         for (uint32_t g = 0; g < p->ghosts; g++, ghost++) {
