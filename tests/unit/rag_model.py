@@ -66,6 +66,8 @@ class ModelCache:
         slot = self.free.pop(0)
         self.slots[slot] = Entry(slot, np.array(q, np.float32), ids, distances, k or len(ids), namespace)
         self.counters["insertions"] += 1
+        if hasattr(self.tolerance, "forget"):
+            self.tolerance.forget(slot)
         return slot
 
     def lookup_batch(self, Q, k, namespace=None):

@@ -185,3 +185,58 @@ def test_public_names():
     assert collegium.rag is rag
     with pytest.raises(AttributeError):
         _ = rag.nothing
+
+
+def test_documents_removed_while_the_database_is_asked_are_not_stored():
+    cache, asked, go = rag.ProximityCache(DIM, 10, tolerance=0.3), threading.Event(), threading.Event()
+
+    def slow(q, m):
+        asked.set()
+        assert go.wait(10)
+        return np.arange(m)
+
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(cache.get_or_retrieve, Q[0], K, slow)
+        assert asked.wait(10)
+        assert cache.remove_ids([2]) == 0  # nothing there yet, but it is on its way
+        # A query that comes now does not share the call that may bring it.
+        fresh = cache.get_or_retrieve(Q[0], K, lambda q, m: 100 + np.arange(m))
+        go.set()
+        answer.result(10)
+    assert fresh[0] == 100 and not any(2 in e.ids for e in cache.entries())
+
+
+def test_hits_and_misses_add_up_under_a_learned_tolerance():
+    cache = rag.ProximityCache(DIM, 50, tolerance=rag.GuaranteedTolerance(0.2, audit_rate=0.2, grid=[0.1, 0.3]))
+    calls = []
+    for q in np.concatenate([Q, Q, Q, Q]):
+        cache.get_or_retrieve(q, K, lambda q, m: calls.append(1) or database(q[None], m)[0])
+    stats = cache.stats()
+    assert stats["hits"] + stats["misses"] == 4 * len(Q) and stats["misses"] == len(calls) and stats["hits"] > 0
+    assert stats["audited"] > 0 and 0 < stats["recall_lcb"] <= 1
+
+
+def test_an_entry_inserted_by_hand_starts_afresh():
+    learned = rag.GuaranteedTolerance(0.1, mode="per_entry")
+    cache = rag.ProximityCache(DIM, 1, tolerance=learned)
+    slot = cache.insert(Q[0], [1, 2])
+    for _ in range(8):
+        learned.observe(0.01, 0.0, slot=slot, uniform=False, served=False)
+    assert learned._entries[slot]
+    cache.insert(Q[100], [3, 4])
+    assert slot not in learned._entries
+
+
+def test_a_tolerance_for_another_metric_is_refused():
+    with pytest.raises(ValueError, match="GuaranteedTolerance is for metric 'l2' or 'cosine', got 'ip'"):
+        rag.ProximityCache(DIM, 10, metric="ip", tolerance=rag.GuaranteedTolerance())
+    cache = rag.ProximityCache(DIM, 10, metric="ip", min_similarity=1.0)
+    with pytest.raises(ValueError, match="tolerance"):
+        cache.tolerance = rag.GuaranteedTolerance()
+
+
+def test_distances_out_of_order_are_refused():
+    cache = rag.ProximityCache(DIM, 10, tolerance=0.3)
+    with pytest.raises(ValueError, match="distances: expected ascending"):
+        cache.insert(Q[0], [1, 2], distances=[0.5, 0.2])
+    assert len(cache) == 0

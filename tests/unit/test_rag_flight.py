@@ -302,3 +302,27 @@ def test_bad_arguments():
     ):
         with pytest.raises(error, match=text):
             flight.get_or_retrieve(cache, **{"q": Q, "k": 5, "retrieve": database, **bad})
+
+
+def test_a_follower_cancelled_as_its_leader_fails_is_cancelled():
+    """Both happen before the follower runs again: its own cancellation must not be taken for the leader's failure."""
+    cache, calls = ModelCache(4, tolerance=0.1), []
+
+    async def main():
+        go = asyncio.Event()
+
+        async def ask(q, m):
+            calls.append(1)
+            await go.wait()
+            raise RuntimeError("down")
+
+        leader = asyncio.create_task(flight.aget_or_retrieve(cache, Q, 5, ask))
+        await asyncio.sleep(0.01)
+        follower = asyncio.create_task(flight.aget_or_retrieve(cache, Q, 5, ask))
+        await asyncio.sleep(0.01)
+        leader.add_done_callback(lambda _: follower.cancel())
+        go.set()
+        return await asyncio.wait_for(asyncio.gather(leader, follower, return_exceptions=True), 10)
+
+    led, followed = asyncio.run(main())
+    assert isinstance(led, RuntimeError) and isinstance(followed, asyncio.CancelledError) and len(calls) == 1

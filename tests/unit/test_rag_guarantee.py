@@ -301,14 +301,14 @@ def test_an_entry_that_moves_in_starts_afresh():
 
 def test_per_entry_threshold_is_where_exploration_stops():
     g = GuaranteedTolerance(0.2, mode="per_entry")
+    cache = ModelCache(8, tolerance=g)
+    assert g.threshold(cache, DOCS[0]) == 0
+    assert cache.insert(DOCS[0], [1]) == 0
     rng = np.random.default_rng(0)
     for d in rng.uniform(0, 1, 200).tolist():
         g.observe(d, float(d > 0.5), slot=0)
     t = g.entry_threshold(0)
     assert 0.1 < t < 0.5
-    cache = ModelCache(8, tolerance=g)
-    assert g.threshold(cache, DOCS[0]) == 0
-    cache.insert(DOCS[0], [1])
     assert g.threshold(cache, DOCS[0]) == t and g.threshold() == 0
     assert cache.lookup(DOCS[0] + np.float32(0.9 * t / np.sqrt(8))) is not None
     assert cache.lookup(DOCS[0] + np.float32(1.1 * t / np.sqrt(8))) is None

@@ -52,6 +52,7 @@ def faiss_index(need, kind):
         index = faiss.IndexIVFFlat(faiss.IndexFlatL2(DIM), DIM, 4)
         index.nprobe = 4
         index.train(DOCS)
+        index.make_direct_map()
     elif kind == "idmap":
         index = faiss.IndexIDMap2(faiss.IndexFlatL2(DIM))
     index.add_with_ids(DOCS, np.arange(400)) if kind == "idmap" else index.add(DOCS)
@@ -323,3 +324,77 @@ def test_what_does_not_fit_says_so(need):
         CachedIndex(make(need, "flat"), ModelCache(8))
     with pytest.raises(ValueError, match=r"ids: expected shape \(2,\)"):
         CachedIndex(make(need, "idmap"), ModelCache(DIM)).add(Q[:2], [1])
+
+
+def test_a_list_longer_than_asked_for_proves_nothing_more(need):
+    """An entry filled with 100 ids serves the best of its first k: its last distance says nothing of those between."""
+    faiss = need("faiss")
+    index = faiss.IndexFlatL2(DIM)
+    index.add(DOCS)
+    cached = CachedIndex(index, ModelCache(DIM, tolerance=2.0), rerank_factor=2)
+    cached.search(Q, 50)
+    far = (Q + 0.3 * rng.normal(size=Q.shape)).astype(np.float32)
+    got = cached.search(far, 5)
+    assert got.hit_mask.all()
+    for q, ids, sure in zip(far, got[1], got.certified):
+        assert not sure or set(ids) == set(exact(q, 5))
+
+
+def test_ids_that_move_after_a_removal_drop_everything(need):
+    """FAISS's flat index closes the gap: id 7 is another document afterwards."""
+    index = faiss_index(need, "flat")
+    cached = CachedIndex(index, ModelCache(DIM, tolerance=0.5))
+    cached.search(Q, K)
+    assert cached.adapter.renumbers and cached.remove_ids([0]) == len(Q) and len(cached.cache) == 0
+    np.testing.assert_array_equal(cached.search(Q, K)[1], index.search(Q, K)[1])
+    kept = CachedIndex(faiss_index(need, "idmap"), ModelCache(DIM, tolerance=0.5))
+    assert not kept.adapter.renumbers
+
+
+def test_an_inverted_file_is_left_as_it_is(need):
+    faiss = need("faiss")
+    index = faiss.IndexIVFFlat(faiss.IndexFlatL2(DIM), DIM, 4)
+    index.train(DOCS)
+    cached = CachedIndex(index, ModelCache(DIM, tolerance=0.5))
+    assert index.direct_map.no() and cached.adapter.vectors is None
+    cached.add(DOCS, ids=np.arange(400) + 1000)  # which FAISS refuses with a direct map
+    assert cached.search(Q, K)[1].min() >= 1000
+    cached.remove_ids([1000])
+    assert index.ntotal == cached.ntotal == 399 and cached.d == DIM
+    with pytest.raises(ValueError, match="pass vectors="):
+        CachedIndex(index, ModelCache(DIM), rerank_factor=2)
+
+
+def test_a_document_that_takes_the_place_of_another(need):
+    """hnswlib's add with an id that is there moves that document: entries that hold it are out of date."""
+    index = make(need, "hnswlib l2")
+    cached = CachedIndex(index, ModelCache(DIM, tolerance=0.1))
+    nearest = int(cached.search(Q[0], K)[1][0])
+    cached.search(Q[1], K)
+    assert cached.add(np.full((1, DIM), 50, np.float32), ids=[nearest]) >= 1
+    assert nearest not in cached.search(Q[0], K)[1]
+
+
+def test_a_change_that_fails_halfway_drops_everything():
+    class Half(Plain):
+        def add(self, x):
+            raise RuntimeError("disk full")
+
+        def remove_ids(self, ids):
+            raise RuntimeError("disk full")
+
+    for change in (lambda c: c.add(DOCS[:2]), lambda c: c.remove_ids([3])):
+        cached = CachedIndex(Half(), ModelCache(DIM, tolerance=0.5))
+        cached.search(Q, K)
+        with pytest.raises(RuntimeError, match="disk full"):
+            change(cached)
+        assert len(cached.cache) == 0
+
+
+def test_a_refined_index_is_not_exact(need):
+    faiss = need("faiss")
+    base = faiss.IndexFlatL2(DIM)
+    index = faiss.IndexRefineFlat(base)
+    index.add(DOCS)
+    assert not adapt(index).exact and adapt(base).exact
+    assert adapt(faiss.IndexIDMap2(faiss.IndexFlatL2(DIM))).exact

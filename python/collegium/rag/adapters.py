@@ -5,6 +5,7 @@ Found by their methods, never by import: none of these packages is needed for th
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,7 @@ class Adapter:
 
     unit: of D, one of "l2sq", "l2", "ip" (larger is nearer), "1-ip", "cosine". vectors: ids -> stored vectors, or None.
     exact: the index compares with every vector, uncompressed. add, remove: or None where the index cannot.
+    renumbers: after `remove` the remaining documents have other ids.
     """
 
     index: Any
@@ -40,6 +42,7 @@ class Adapter:
     exact: bool
     add: Callable[..., Any] | None
     remove: Callable[[Ids], Any] | None
+    renumbers: bool = False
 
     @property
     def metric(self) -> str:
@@ -68,9 +71,7 @@ def adapt(index: Any, unit: str | None = None, vectors: Any = None, exact: bool 
     elif hasattr(index, "metric_kind") and hasattr(index, "search"):
         a = _usearch(index)
     elif callable(getattr(index, "search", None)):
-        a = Adapter(
-            index, index.search, "l2sq", None, False, getattr(index, "add", None), getattr(index, "remove_ids", None)
-        )
+        a = Adapter(index, index.search, "l2sq", None, False, _generic_add(index), getattr(index, "remove_ids", None))
     else:
         raise TypeError(f"index: expected an object with search(x, k), got {type(index).__name__}")
     if unit is not None:
@@ -88,10 +89,12 @@ def _faiss(index: Any) -> Adapter:
     """metric_type 0: inner product, 1: squared L2. Names tell kinds apart without importing faiss."""
     if index.metric_type not in (0, 1):
         raise TypeError(f"index: expected a FAISS index by L2 or inner product, got metric {index.metric_type}")
-    inner = index
-    while type(inner).__name__.startswith(("IndexIDMap", "IndexPreTransform", "IndexRefineFlat")):
-        inner = inner.index
+    # A transformed vector is not the one asked for, and a refined list is as approximate as what it refines.
+    inner = _inner(index) if type(index).__name__.startswith("IndexIDMap") else index
     exact = type(inner).__name__ in ("IndexFlat", "IndexFlatL2", "IndexFlatIP")
+    # FAISS closes the gaps, except where it keeps ids: in inverted lists and under an IndexIDMap.
+    keeps = _inner(index) if type(index).__name__ == "IndexPreTransform" else index
+    renumbers = not type(keeps).__name__.startswith(("IndexIDMap", "IndexIVF"))
 
     def add(x: Floats, ids: Ids | None) -> None:
         if ids is None:
@@ -100,23 +103,35 @@ def _faiss(index: Any) -> Adapter:
             index.add_with_ids(x, ids)
 
     unit = "ip" if index.metric_type == 0 else "l2sq"
-    return Adapter(index, index.search, unit, _faiss_vectors(index), exact, add, index.remove_ids)
+    return Adapter(index, index.search, unit, _faiss_vectors(index), exact, add, index.remove_ids, renumbers)
+
+
+def _inner(index: Any) -> Any:
+    """What a FAISS index wraps, as its own class: the attribute itself is typed as the base class."""
+    return sys.modules[type(index).__module__].downcast_index(index.index)
 
 
 def _faiss_vectors(index: Any) -> Vectors | None:
-    """reconstruct_batch where the index has it. IVF needs a direct map, made here once (and kept by add); an IndexIDMap
-    has no way from ids back, an IndexIDMap2 does."""
+    """reconstruct_batch where the index has it. IVF needs a direct map: the user's to make, since with one it refuses
+    ids of the caller's own, and removal. An IndexIDMap has no way from ids back, an IndexIDMap2 does."""
     kind = type(index).__name__
     if kind == "IndexIDMap" or not hasattr(index, "reconstruct_batch"):
         return None
-    if hasattr(index, "make_direct_map") and hasattr(index, "direct_map") and index.direct_map.no():
-        index.make_direct_map()
+    if hasattr(index, "direct_map") and index.direct_map.no():
+        return None
     if index.ntotal and kind != "IndexIDMap2":
         try:
             index.reconstruct_batch(np.zeros(1, np.int64))
         except RuntimeError:
             return None
     return lambda ids: index.reconstruct_batch(ids)
+
+
+def _generic_add(index: Any) -> Callable[..., Any] | None:
+    add = getattr(index, "add", None)
+    if add is None:
+        return None
+    return lambda x, ids: add(x) if ids is None else add(x, ids)
 
 
 def _hnswlib(index: Any) -> Adapter:

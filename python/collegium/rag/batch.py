@@ -53,7 +53,7 @@ def run(
 ) -> BatchAnswer:
     """Answers the rows of Q as `r` says (its own query is not used). search: (Q, m) -> what `read` understands."""
     answers: list[Answer | None] = [None] * len(Q)
-    calls, generation = 0, r.cache.generation
+    calls, age = 0, request.age_of(r.cache)
 
     def one(q: Floats, m: int) -> Any:
         nonlocal calls
@@ -77,7 +77,7 @@ def run(
     if asked:
         found = dict(zip(asked, read(search(Q[asked], r.m), len(asked), r.m)))
         for i in asked:
-            requests[i].keep(found[i], generation)
+            requests[i].keep(found[i], age)
             answers[i] = requests[i].fresh(found[i])
         for i in misses:
             if leader[i] != i:

@@ -110,6 +110,7 @@ class ProximityCache(_core.Cache):
         self._spaces: dict[tuple[Hashable, Hashable], int] = {}
         self._numbers = itertools.count(1)
         self._notes: dict[str, int] = {}
+        self.removals = 0  # calls of remove_ids
         self._notes_lock = threading.Lock()
         self._tolerance = self._first_tolerance(tolerance, min_similarity)
         dynamic = hasattr(self._tolerance, "threshold")
@@ -123,7 +124,7 @@ class ProximityCache(_core.Cache):
 
     def _first_tolerance(self, tolerance: Any, min_similarity: float | None) -> Any:
         if hasattr(tolerance, "threshold"):
-            return tolerance
+            return self._object(tolerance)
         if self.metric == "ip":
             if tolerance is not None:
                 raise ValueError("tolerance: metric 'ip' is a similarity, give min_similarity instead")
@@ -133,6 +134,16 @@ class ProximityCache(_core.Cache):
         if tolerance is None:
             raise TypeError("tolerance: expected a number, got None (it depends on the embedding model)")
         return _check.real(tolerance, "tolerance", 0.0)
+
+    def _object(self, tolerance: Any) -> Any:
+        """A tolerance object, which may name the metrics it can work with in `metrics`."""
+        metrics = getattr(tolerance, "metrics", METRICS)
+        if self.metric not in metrics:
+            raise ValueError(
+                f"tolerance: {type(tolerance).__name__} is for metric {' or '.join(map(repr, metrics))}, "
+                f"got {self.metric!r}"
+            )
+        return tolerance
 
     def _add_spaces(self, spaces: Iterable[tuple[tuple[Hashable, Hashable], int]]) -> None:
         """Namespaces and filters under the numbers they have in a snapshot."""
@@ -146,8 +157,9 @@ class ProximityCache(_core.Cache):
 
     @tolerance.setter
     def tolerance(self, value: Any) -> None:
-        self._set_tolerance(value)
-        self._tolerance = value if hasattr(value, "threshold") else float(value)
+        dynamic = hasattr(value, "threshold")
+        self._set_tolerance(self._object(value) if dynamic else value)
+        self._tolerance = value if dynamic else float(value)
 
     def _query(self, q: Any) -> NDArray[np.float32]:
         return _arrays.vector(q, self.dim, "q")
@@ -180,6 +192,8 @@ class ProximityCache(_core.Cache):
         there = found != -1
         if not there.all():
             found, at = found[there], None if at is None else at[there]
+        if at is not None and at.size > 1 and np.any(at[1:] < at[:-1]):
+            raise ValueError("distances: expected ascending values, as a search gives them, got a smaller one later")
         if found.size == 0 and not self.cache_empty:
             return None
         own = None if tolerance is None else float(tolerance)
@@ -187,7 +201,10 @@ class ProximityCache(_core.Cache):
         space = 0
         if namespace is not None or filter is not None:
             space = self._spaces.setdefault((namespace, filter), next(self._numbers))
-        return self._insert(q, found, at, asked, own, _nanoseconds(seconds), space)
+        slot: int | None = self._insert(q, found, at, asked, own, _nanoseconds(seconds), space)
+        if slot is not None and hasattr(self._tolerance, "forget"):
+            self._tolerance.forget(slot)  # what was learned there was of the entry before
+        return slot
 
     def lookup_batch(
         self,
@@ -221,8 +238,14 @@ class ProximityCache(_core.Cache):
         return found.view(np.bool_), ids, distance
 
     def remove_ids(self, ids: ArrayLike) -> int:
-        """Removes all entries that hold one of these documents. Returns how many; O(entries * k)."""
-        return self._remove_ids(np.unique(_arrays.document_ids([ids] if np.ndim(ids) == 0 else ids, "ids")))
+        """Removes all entries that hold one of these documents. Returns how many; O(entries * k).
+
+        What a retrieval brings that is under way may hold them too: it is not stored, and no further query joins it.
+        """
+        numbers = np.unique(_arrays.document_ids([ids] if np.ndim(ids) == 0 else ids, "ids"))
+        self.removals += 1
+        flight.flights(self).detach()
+        return self._remove_ids(numbers)
 
     def clear(self) -> None:
         """Removes all entries, in constant time. Counters and namespaces stay."""
@@ -282,15 +305,17 @@ class ProximityCache(_core.Cache):
     def stats(self) -> dict[str, Any]:
         """Counters since the start, entries, buckets, bytes, hit_rate (hits of all lookups, NaN before the first).
 
-        Under a learned tolerance audits ask the database, so they count as misses, as do queries whose nearest entry
-        is not served ("unserved").
+        Under a learned tolerance a query is a hit only if it was served from here: those whose nearest entry was not
+        served ("unserved"), or was found but audited or replaced meanwhile ("set_aside"), are misses. "audited" counts
+        finished audits, and recall_lcb bounds the recall of what was served (`GuaranteeReport`).
         p50_us, p99_us: of a lookup within the core, from every sixteenth, within 20 %. Further names come from note().
         """
         out = self._stats()
-        audited, unserved = (self._notes.get(name, 0) for name in ("audited", "unserved"))
-        hits, misses = out["hits"] - audited, out["misses"] + audited + unserved
+        aside, unserved = (self._notes.get(name, 0) for name in ("set_aside", "unserved"))
+        hits, misses = out["hits"] - aside, out["misses"] + aside + unserved
         rate = hits / (hits + misses) if hits + misses else math.nan
-        return {**out, "hits": hits, "misses": misses, "hit_rate": rate, **self._notes}
+        learned = {"recall_lcb": self._tolerance.report().recall_lcb} if hasattr(self._tolerance, "report") else {}
+        return {**out, "hits": hits, "misses": misses, "hit_rate": rate, **self._notes, **learned}
 
     def get_or_retrieve(
         self,

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from . import rerank
-from .request import Answer, Found, Request, Retrieve, distance, learn, look, request, tolerance_now
+from .request import Answer, Found, Request, Retrieve, age_of, distance, learn, look, request, tolerance_now
 from .seam import CacheLike, Floats, Ids, Namespace
 
 
@@ -155,14 +155,14 @@ def answer(r: Request) -> Answer:
     """The answer to a request: from the cache, from a retrieval under way, or from the database."""
     failures = 0
     while True:
-        seen, generation = flights(r.cache).landed, r.cache.generation
+        seen, age = flights(r.cache).landed, age_of(r.cache)
         hit, audit = look(r)
         if hit is not None:
             return hit
         if audit is not None:  # never shared: it needs the database's answer to this very query
             with _as_leader():
                 found = _fetch(r)
-            return learn(r, audit, found, generation)
+            return learn(r, audit, found, age)
         joined = _join(r, None, seen)
         if joined is None:
             continue
@@ -170,7 +170,7 @@ def answer(r: Request) -> Answer:
         if ours:
             with _flying(flights(r.cache), flight):
                 found = _fetch(r)
-                r.keep(found, generation)
+                r.keep(found, age)
             flight.future.set_result(found)
             return r.fresh(found)
         try:
@@ -190,14 +190,14 @@ async def aanswer(r: Request) -> Answer:
     failures = 0
     loop = asyncio.get_running_loop()
     while True:
-        seen, generation = flights(r.cache).landed, r.cache.generation
+        seen, age = flights(r.cache).landed, age_of(r.cache)
         hit, audit = look(r)
         if hit is not None:
             return hit
         if audit is not None:
             with _as_leader():
                 found = await _afetch(r)
-            return learn(r, audit, found, generation)
+            return learn(r, audit, found, age)
         joined = _join(r, loop, seen)
         if joined is None:
             continue
@@ -205,14 +205,15 @@ async def aanswer(r: Request) -> Answer:
         if ours:
             with _flying(flights(r.cache), flight):
                 found = await _afetch(r)
-                r.keep(found, generation)
+                r.keep(found, age)
             flight.future.set_result(found)
             return r.fresh(found)
         try:
             found = await asyncio.wrap_future(flight.future)
         except BaseException as e:
-            if not flight.future.done() or flight.future.exception() is None:
-                raise  # we were cancelled
+            led = flight.future.exception() if flight.future.done() else None
+            if led is None or (isinstance(e, asyncio.CancelledError) and e is not led):
+                raise  # we were cancelled, perhaps in the moment in which the leader failed
             failures += isinstance(e, Exception)
             if _give_up(e, failures):
                 raise

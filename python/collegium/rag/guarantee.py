@@ -71,9 +71,11 @@ class GuaranteedTolerance:
     When they drift, it fails until new audits outnumber the old; `window` shortens that. `recall_lcb`, of what WAS
     served, needs no such thing. The global mode needs some 150 audited hits without a loss to certify 5 % at all.
     It needs the database: `get_or_retrieve` and `CachedIndex` audit; a plain `lookup` only uses the tolerance reached.
-    Metrics "l2" and "cosine". Thread-safe. Raises TypeError, ValueError.
+    Metrics "l2" and "cosine": losses are taken to begin at distance 0. Thread-safe. Raises TypeError, ValueError.
     Source: S. Bates et al., JACM 2021; A. Angelopoulos et al., "Learn then test", 2021; vCache, arXiv 2502.03771.
     """
+
+    metrics = ("l2", "cosine")
 
     def __init__(
         self,

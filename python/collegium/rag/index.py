@@ -170,7 +170,9 @@ class CachedIndex:
 
         An entry is dropped if a new vector is nearer to its key than the last id it holds: exactly those whose list the
         new documents change, if the index is exact. Where the cache has another metric than the index nothing can be
-        said of an entry, and all are dropped. Returns how many. Raises TypeError where the index cannot add.
+        said of an entry, and all are dropped. Entries that hold one of `ids` are dropped too: the index may put the new
+        vectors in place of the old. Returns how many. Raises TypeError where the index cannot add, and what the index
+        raises: then all entries are dropped, since it may have added a part.
         """
         if self.adapter.add is None:
             raise TypeError(f"index: expected one with add(x), got {type(self.index).__name__}")
@@ -178,33 +180,63 @@ class CachedIndex:
         numbers = None if ids is None else np.ascontiguousarray(asarray(ids, "ids"), np.int64)
         if numbers is not None and numbers.shape != (len(X),):
             raise ValueError(f"ids: expected shape ({len(X)},), got {numbers.shape}")
-        with self._gate.change():
+        before = len(self.cache)
+        with self._change():
             self.adapter.add(X, numbers)
             if self.adapter.metric == self.cache.metric:
                 dropped = len(self.cache.stale_after_add(X))
+                if numbers is not None:
+                    dropped += self.cache.remove_ids(numbers)
             else:
-                dropped = len(self.cache)
+                dropped = before
                 self.cache.clear()
-            self._changed()
         return dropped
 
     def remove_ids(self, ids: Any) -> int:
         """Removes documents by id. Entries that hold one are dropped first, so no later search returns one of them.
 
-        Returns how many entries were dropped. Raises TypeError where the index cannot remove.
+        All entries are dropped where the index numbers the remaining documents anew (FAISS does, unless it is an
+        IndexIDMap or an IVF). Returns how many. Raises TypeError where the index cannot remove, and what the index
+        raises: then all entries are dropped.
         """
         if self.adapter.remove is None:
             raise TypeError(f"index: expected one with remove_ids(ids), got {type(self.index).__name__}")
         numbers = np.ascontiguousarray(np.atleast_1d(asarray(ids, "ids")), np.int64)
-        with self._gate.change():
-            dropped = self.cache.remove_ids(numbers)
-            self._changed()
+        with self._change():
+            if self.adapter.renumbers:
+                dropped = len(self.cache)
+                self.cache.clear()
+            else:
+                dropped = self.cache.remove_ids(numbers)
             self.adapter.remove(numbers)
         return dropped
 
-    def _changed(self) -> None:
-        self._epoch += 1
-        flight.flights(self.cache).detach()
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """Around a change of the index: searches under way are done, and nothing they brought is stored or shared."""
+        with self._gate.change():
+            try:
+                yield
+            except BaseException:
+                self.cache.clear()
+                raise
+            finally:
+                self._epoch += 1
+                flight.flights(self.cache).detach()
+
+    @property
+    def ntotal(self) -> int:
+        """Documents in the index."""
+        for name in ("ntotal", "get_current_count", "size"):
+            n = getattr(self.index, name, None)
+            if n is not None:
+                return int(n() if callable(n) else n)
+        return len(self.index)
+
+    @property
+    def d(self) -> int:
+        """Dimension of the vectors."""
+        return self.cache.dim
 
     def _search(self, Q: Floats, m: int) -> tuple[int, Any]:
         with self._gate.search():

@@ -40,6 +40,14 @@ def read_found(result: Any, m: int) -> Found:
     return Found(found_ids(split_result(result)[1], m), None)
 
 
+Age = tuple[int, int]
+
+
+def age_of(cache: CacheLike) -> Age:
+    """How often the cache was cleared, and documents were removed from it."""
+    return cache.generation, getattr(cache, "removals", 0)
+
+
 @dataclass
 class Request:
     """One question to the cache, and how to go on from a miss.
@@ -80,20 +88,15 @@ class Request:
         d = None if found.distances is None else found.distances[: self.k]
         return Answer(found.ids[: self.k], d, False)
 
-    def keep(self, found: Found, generation: int) -> None:
-        """Stores a result, unless the cache was cleared since (`generation`, from before the database was asked).
-
-        A learned tolerance forgets what it knew of the slot's former entry.
-        """
-        if self.cache.generation != generation:
+    def keep(self, found: Found, age: Age) -> None:
+        """Stores a result, unless the cache was cleared, or documents removed from it, since (`age`, from before the
+        database was asked): the result may hold what is gone."""
+        if age_of(self.cache) != age:
             return
         if self.store is not None:
-            slot = self.store(self, found)
+            self.store(self, found)
         else:
-            slot = self.cache.insert(self.q, found.ids, distances=found.distances, k=self.m, namespace=self.namespace)
-        learned = self.cache.tolerance
-        if slot is not None and isinstance(learned, GuaranteedTolerance):
-            learned.forget(slot)
+            self.cache.insert(self.q, found.ids, distances=found.distances, k=self.m, namespace=self.namespace)
 
 
 def distance(a: Floats, b: Floats, metric: str) -> float:
@@ -124,7 +127,7 @@ def look(r: Request) -> tuple[Answer | None, Audit | None]:
     learned = r.cache.tolerance
     if not isinstance(learned, GuaranteedTolerance):
         hit = r.cache.lookup(r.q, r.m, r.namespace)
-        return (None if hit is None else r.served(hit.stored[: r.m], hit.stored_distances, hit.key_distance)), None
+        return (None if hit is None else _of_hit(r, hit)), None
     coin = learned.coin()  # before the distance is known: an audit must not depend on it
     near = r.cache.nearest(r.q, r.namespace)
     if near is None:
@@ -136,21 +139,29 @@ def look(r: Request) -> tuple[Answer | None, Audit | None]:
         r.cache.note("unserved", 1)
     # Just above d, whose square root has been rounded.
     hit = r.cache.lookup(r.q, r.m, r.namespace, tolerance=d * (1 + 1e-6)) if serve or explore else None
+    if hit is not None and (explore or hit.slot != slot):
+        r.cache.note("set_aside", 1)
     if hit is None or hit.slot != slot:  # evicted in between, or filled with fewer ids than asked for now
         return None, None
-    answer = r.served(hit.stored[: r.m], hit.stored_distances, hit.key_distance)
+    answer = _of_hit(r, hit)
     if not explore:
         return answer, None
     return None, Audit(answer, d, slot, uniform, serve)
 
 
-def learn(r: Request, audit: Audit, found: Found, generation: int) -> Answer:
+def _of_hit(r: Request, hit: Any) -> Answer:
+    """What an entry serves, as if it had been filled for m ids: its further distances prove nothing of these."""
+    d = hit.stored_distances
+    return r.served(hit.stored[: r.m], None if d is None else d[: r.m], hit.key_distance)
+
+
+def learn(r: Request, audit: Audit, found: Found, age: Age) -> Answer:
     """Tells the learned tolerance how much of the database's answer the nearest entry would have missed. Returns it."""
     loss = recall_loss(audit.would.ids, found.ids[: r.k])
     bad = r.cache.tolerance.observe(audit.distance, loss, slot=audit.slot, uniform=audit.uniform, served=audit.was_hit)
     r.cache.note("audited", 1)
     if bad and not audit.was_hit:
-        r.keep(found, generation)
+        r.keep(found, age)
     return r.fresh(found)
 
 

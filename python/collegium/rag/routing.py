@@ -34,7 +34,7 @@ def choose(
     order of score / cost while their summed cost fits. on_empty: a row without any takes its best source ("top1"),
     "all", or "none". Raises ValueError, TypeError.
     """
-    B, N = P.shape
+    N = P.shape[1]
     choice(on_empty, "on_empty", ON_EMPTY)
     least = integer(min_sources, "min_sources", 0, N)
     most = N if max_sources is None else integer(max_sources, "max_sources", 1, N)
