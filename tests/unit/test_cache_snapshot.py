@@ -254,3 +254,28 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         filled(n=30).save(tmp_path / "cache")
     assert (tmp_path / "cache").read_bytes() == before and os.listdir(tmp_path) == ["cache"]
+
+
+@pytest.mark.parametrize("hours, alive", [(-5, True), (0, True), (5, False)])
+def test_the_clock_of_the_machine_jumps_between_save_and_load(tmp_path, monkeypatch, hours, alive):
+    """Files hold absolute times. A clock set back must not give an entry more than its ttl, forward ends it."""
+    from collegium.rag import _snapshot
+
+    cache = rag.ProximityCache(4, 2, tolerance=0.1, ttl=3600)
+    cache.insert(np.ones(4, np.float32), [1])
+    cache.save(tmp_path / "c")
+    now = time.time_ns()
+    monkeypatch.setattr(_snapshot.time, "time_ns", lambda: now + hours * 3600 * 10**9)
+    again = rag.ProximityCache.load(tmp_path / "c")
+    assert (again.lookup(np.ones(4, np.float32)) is not None) == alive
+    left = again._export(True)["left"]
+    assert (left <= 3600 * 10**9).all()
+
+
+def test_a_running_cache_does_not_look_at_the_clock_of_the_machine(monkeypatch):
+    cache = rag.ProximityCache(4, 2, tolerance=0.1, ttl=3600)
+    cache.insert(np.ones(4, np.float32), [1])
+    for ahead in (-(10**6), 10**6):
+        monkeypatch.setattr(time, "time", lambda a=ahead: a)
+        monkeypatch.setattr(time, "time_ns", lambda a=ahead: a * 10**9)
+        assert cache.lookup(np.ones(4, np.float32)).age < 60

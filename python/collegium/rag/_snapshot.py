@@ -130,9 +130,10 @@ def _restored(
     cache.seed = meta["seed"]
     cache._add_spaces(((namespace, filter), number) for namespace, filter, number in meta["spaces"])
     now = time.time_ns()
-    columns["age"] = np.maximum(now - columns.pop("born"), 0)
-    expires = columns.pop("expires")
-    columns["left"] = np.where(expires == NEVER, NEVER, expires - now)
+    born, expires = columns.pop("born"), columns.pop("expires")
+    columns["age"] = np.maximum(now - born, 0)
+    # Where the clock was set back in between, an entry still lives no longer than it was meant to.
+    columns["left"] = np.where(expires == NEVER, NEVER, np.minimum(expires - now, expires - born))
     columns["slot"] = np.zeros(expires.size, np.uint64)
     cache._restore(columns)
     return cache
