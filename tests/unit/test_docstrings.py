@@ -25,3 +25,9 @@ def test_bad_packages():
         data.docstrings("numpy")
     with pytest.raises(ValueError, match="limit: expected at least 1"):
         data.docstrings(limit=0)
+
+
+def test_the_standard_library_is_a_package_too():
+    corpus = data.docstrings(["stdlib"], limit=500)
+    assert 300 < len(corpus.passages) <= 500
+    assert all(p["title"].startswith("stdlib.") and "site-packages" not in p["title"] for p in corpus.passages)

@@ -128,3 +128,21 @@ def test_paws_is_the_adversary(real):
     # are wrong at the smallest tolerance, where Quora's are 3 %, and half at the larger ones.
     assert (paws.wrong_share[1:] > 0.45).all() and paws.wrong_share[0] > 5 * quora.wrong_share[0]
     assert quora.possible == 7585 and paws.possible == 3539
+
+
+def test_inverse_cloze_cuts_the_query_out_of_its_passage():
+    passages = [" ".join(f"w{i}.{j}" for j in range(10 + i)) for i in range(40)]
+    cloze = workloads.inverse_cloze(passages, size=20, seed=3, window=6)
+    assert len(cloze) == len(set(cloze.row.tolist())) == 20
+    for query, row in zip(cloze.queries, cloze.row):
+        assert len(query.split()) == 6 and query in passages[row] and query not in cloze.passages[row]
+        assert len(cloze.passages[row].split()) == len(passages[row].split()) - 6
+        assert len(passages[row].split()) >= 12
+    untouched = set(range(40)) - set(cloze.row.tolist())
+    assert all(cloze.passages[i] == passages[i] for i in untouched)
+    again = workloads.inverse_cloze(passages, size=20, seed=3, window=6)
+    assert again.queries == cloze.queries and (again.row == cloze.row).all()
+    with pytest.raises(ValueError, match="size: expected at most 38, .* got 39"):
+        workloads.inverse_cloze(passages, size=39, window=6)
+    with pytest.raises(TypeError, match="passages"):
+        workloads.inverse_cloze("one text")

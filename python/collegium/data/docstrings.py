@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import sysconfig
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ def docstrings(packages: Sequence[str] = PACKAGES, limit: int = 4000) -> Corpus:
     """Passages: docstrings of the functions, classes and methods of these packages; queries: the first sentence of
     each, whose relevant passage is the one it was cut from (known-item search, not human questions).
 
-    packages: those that are not installed are left out; none is imported, their source files are read.  limit: the most
-    passages, spread evenly over all there are. The corpus depends on the installed versions. Raises ValueError if there
-    is no docstring at all.
+    packages: those that are not installed are left out; none is imported, their source files are read. "stdlib" is the
+    standard library. limit: the most passages, spread evenly over all there are. The corpus depends on the installed
+    versions. Raises ValueError if there is no docstring at all.
     """
     if isinstance(packages, str):
         raise TypeError(f"packages: expected a sequence of names, got {packages!r}")
@@ -40,20 +41,24 @@ def docstrings(packages: Sequence[str] = PACKAGES, limit: int = 4000) -> Corpus:
 
 
 def _of_package(package: str) -> Iterator[tuple[str, str, str]]:
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        return
-    root = Path(next(iter(spec.submodule_search_locations)))
+    if package == "stdlib":
+        root = Path(sysconfig.get_path("stdlib"))
+    else:
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            return
+        root = Path(next(iter(spec.submodule_search_locations)))
     for path in sorted(root.rglob("*.py")):
-        if "tests" in path.parts:
+        inside = path.relative_to(root).parts
+        if not {"tests", "test", "site-packages", "dist-packages"}.isdisjoint(inside):
             continue
         try:
             tree = ast.parse(path.read_text(encoding="utf-8"))
         except (SyntaxError, UnicodeDecodeError, OSError):
             continue  # a file of another Python version is no reason to stop
         module = ".".join((package, *path.relative_to(root).with_suffix("").parts))
-        inside = [n for c in tree.body if isinstance(c, ast.ClassDef) for n in c.body]
-        for node in [*tree.body, *inside]:
+        members = [n for c in tree.body if isinstance(c, ast.ClassDef) for n in c.body]
+        for node in [*tree.body, *members]:
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                 text = " ".join((ast.get_docstring(node) or "").split())
                 summary = text.partition(". ")[0]

@@ -60,6 +60,43 @@ def variants(questions: Sequence[str], prefixes: Sequence[str] = PREFIXES, seed:
     return Variants([prefixes[p] + questions[q] for q, p in order], question, prefix)
 
 
+@dataclass(frozen=True)
+class Cloze:
+    """queries[i] was cut out of passages[row[i]]; row int64 (N,), each once. passages: all of them, so shortened."""
+
+    queries: list[str]
+    row: NDArray[np.int64]
+    passages: list[str]
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+
+def inverse_cloze(passages: Sequence[str], size: int = 3000, seed: int = 0, *, window: int = 12) -> Cloze:
+    """Queries without people: of `size` passages drawn at random, `window` words in a row each, deleted from it.
+
+    Passages of fewer than 2 * window words are never drawn. The same seed gives the same queries on every machine.
+    Raises TypeError, ValueError where there are fewer passages than queries.
+    Source: K. Lee et al., "Latent retrieval for weakly supervised open domain question answering", ACL 2019.
+    """
+    if isinstance(passages, str) or not all(isinstance(p, str) for p in passages):
+        raise TypeError(f"passages: expected a sequence of strings, got {type(passages).__name__}")
+    size, window = integer(size, "size", 1), integer(window, "window", 1)
+    rng = np.random.default_rng(integer(seed, "seed", 0))
+    out = list(passages)
+    long = np.array([i for i, p in enumerate(passages) if len(p.split()) >= 2 * window], np.int64)
+    if len(long) < size:
+        raise ValueError(f"size: expected at most {len(long)}, the passages of {2 * window} words or more, got {size}")
+    rows = rng.permutation(long)[:size]
+    queries = []
+    for i in rows.tolist():
+        words = out[i].split()
+        at = int(rng.integers(len(words) - window + 1))
+        queries.append(" ".join(words[at : at + window]))
+        out[i] = " ".join(words[:at] + words[at + window :])
+    return Cloze(queries, rows, out)
+
+
 def zipf(n_items: int, s: float = 1.0, size: int = 10_000, seed: int = 0) -> NDArray[np.int64]:
     """int64 (size,): independent draws of 0 ... n_items - 1, item i with probability proportional to (i + 1)^-s.
 
