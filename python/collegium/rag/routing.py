@@ -34,7 +34,7 @@ def choose(
     order of score / cost while their summed cost fits. on_empty: a row without any takes its best source ("top1"),
     "all", or "none". Raises ValueError, TypeError.
     """
-    B, N = P.shape
+    N = P.shape[1]
     choice(on_empty, "on_empty", ON_EMPTY)
     least = integer(min_sources, "min_sources", 0, N)
     most = N if max_sources is None else integer(max_sources, "max_sources", 1, N)
@@ -121,3 +121,15 @@ class Router(ABC):
             raise TypeError(f"select: expected threshold, {', '.join(rule)}, got {', '.join(sorted(unknown))}")
         threshold = policy.pop("threshold", self.threshold)
         return choose(P, threshold, cost=[s.cost for s in self.sources], **{**rule, **policy})
+
+    def tune(self, Q: Any, Y: Any, **how: Any) -> Any:
+        """Sets the threshold from held-out queries, see `collegium.rag.tuning.tune`."""
+        from .tuning import tune
+
+        return tune(self, Q, Y, **how)
+
+    def evaluate(self, Q: Any, Y: Any, **how: Any) -> Any:
+        """The selection against labels and baselines, see `collegium.rag.evaluation.evaluate`."""
+        from .evaluation import evaluate
+
+        return evaluate(self, Q, Y, **how)
