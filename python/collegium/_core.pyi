@@ -20,6 +20,8 @@ FOR_TOPOLOGY: int
 FOR_PARTITION: int
 FOR_EVAL: int
 FOR_TORCH: int
+FOR_DROPOUT: int
+FOR_SHUFFLE: int
 FOR_USER: int
 
 def num_threads() -> int: ...
@@ -268,3 +270,58 @@ class Cache:
     def _restore(self, columns: dict[str, NDArray[Any]], /) -> None: ...
     def _stats(self) -> dict[str, Any]: ...
     def _set_tolerance(self, tolerance: Any, /) -> None: ...
+
+# ---- router: the network that scores sources for a query (csrc/router/{network,forward,train}.h) ----
+
+_RouterSizes = tuple[int, int, int, int, int]  # columns of queries, statics, crosses; hidden1, hidden2
+
+# A capsule of packed weights. dims: int64 (M); encoder: int64 (N); wq: (h1, max dims); shift: (N, h1); cross: (h1,) and
+# centroids: (N, max dims), or None both; tail: all plain parameters after fc1.
+def router_pack(
+    dims: NDArray[np.int64],
+    encoder: NDArray[np.int64],
+    wq: NDArray[np.float32],
+    shift: NDArray[np.float32],
+    cross: NDArray[np.float32] | None,
+    centroids: NDArray[np.float32] | None,
+    tail: NDArray[np.float32],
+    hidden2: int,
+    /,
+) -> object: ...
+def router_forward(pack: object, queries: tuple[NDArray[np.float32], ...], /) -> NDArray[np.float32]: ...  # (B, N)
+def router_select(
+    pack: object,
+    queries: tuple[NDArray[np.float32], ...],
+    threshold: NDArray[np.float32],
+    min_sources: int,
+    max_sources: int,
+    on_empty: str,
+    /,
+) -> NDArray[np.bool_]: ...  # (B, N)
+def router_sizes(sizes: _RouterSizes, /) -> tuple[int, int]: ...  # floats of plain and of packed parameters
+def router_load(sizes: _RouterSizes, plain: NDArray[np.float32], packed: NDArray[np.float32], /) -> None: ...
+def router_store(sizes: _RouterSizes, packed: NDArray[np.float32], plain: NDArray[np.float32], /) -> None: ...
+
+# An Adam step for every batch of rows; returns the sum of the rows' losses. queries: (M, n, d); encoder: (N);
+# statics: (N, F); crosses: (n, N) or None; labels: (n, N); rows: query * N + source; lr: (steps).
+def router_train(
+    sizes: _RouterSizes,
+    queries: NDArray[np.float32],
+    encoder: NDArray[np.int64],
+    statics: NDArray[np.float32],
+    crosses: NDArray[np.float32] | None,
+    labels: NDArray[np.uint8],
+    seed: int,
+    dropout: float,
+    pos_weight: float,
+    weight_decay: float,
+    clip: float,
+    rows: NDArray[np.int32],
+    batch: int,
+    lr: NDArray[np.float64],
+    step: int,
+    params: NDArray[np.float32],
+    first: NDArray[np.float32],
+    second: NDArray[np.float32],
+    /,
+) -> float: ...

@@ -121,3 +121,15 @@ class Router(ABC):
             raise TypeError(f"select: expected threshold, {', '.join(rule)}, got {', '.join(sorted(unknown))}")
         threshold = policy.pop("threshold", self.threshold)
         return choose(P, threshold, cost=[s.cost for s in self.sources], **{**rule, **policy})
+
+    def tune(self, Q: Any, Y: Any, **how: Any) -> Any:
+        """Sets the threshold from held-out queries, see `collegium.rag.tuning.tune`."""
+        from .tuning import tune
+
+        return tune(self, Q, Y, **how)
+
+    def evaluate(self, Q: Any, Y: Any, **how: Any) -> Any:
+        """The selection against labels and baselines, see `collegium.rag.evaluation.evaluate`."""
+        from .evaluation import evaluate
+
+        return evaluate(self, Q, Y, **how)

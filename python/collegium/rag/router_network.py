@@ -1,0 +1,236 @@
+"""A fitted network at work: probabilities, selections, and sources that change, come and go."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _core
+from .features import Layout, Scaler, fold
+from .routing import Mask, Router
+from .seam import Floats
+from .source import Queries, Source
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+def described(sources: Any) -> list[Source]:
+    """Sources as `Source`: those, things with describe(), or a mapping from names to either. Names are unique."""
+    named = sources.items() if isinstance(sources, Mapping) else ((None, s) for s in sources)
+    out = []
+    for name, s in named:
+        source = s if isinstance(s, Source) else s.describe()
+        out.append(source if name is None else dataclasses.replace(source, name=name))
+    names = [s.name for s in out]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"sources: expected at least one, with names of their own, got {names}")
+    return out
+
+
+class NetworkRouter(Router):
+    """What `SourceRouter` is once it is fitted; see there.
+
+    layout, scaler, plain: columns, standardisation and parameters of the network (torch's order of parameters, our
+    order of columns), None before. k, template: of the labels and of the embedded text. prior: each source's rate of
+    relevance, float32 (N,).
+    """
+
+    features: tuple[str, ...] = ()
+    hidden: tuple[int, int] = (256, 128)
+    dropout: float = 0.4
+
+    def __init__(self) -> None:
+        self.sources: list[Source] = []
+        self.layout: Layout | None = None
+        self.scaler: Scaler | None = None
+        self.plain: Floats | None = None
+        self.prior: Floats | None = None
+        self.k: int | None = None
+        self.template = ""
+        self._pack: object = None
+        self._threshold: Any = 0.5
+        self._limits: Floats | None = None  # the threshold, one a source
+        self._held: dict[str, NDArray[Any]] = {}
+
+    # ---- the threshold ----
+
+    @property
+    def threshold(self) -> Any:
+        """Of `select`: a number, or one a source, (N,)."""
+        return self._threshold
+
+    @threshold.setter
+    def threshold(self, value: Any) -> None:
+        array = np.asarray(value, np.float64)
+        if array.ndim > 1 or np.isnan(array).any():
+            raise ValueError(f"threshold: expected a number or one a source, got {value!r}")
+        self._threshold = float(array) if array.ndim == 0 else array.astype(np.float32)
+        self._limits = None
+
+    def _thresholds(self) -> Floats:
+        if self._limits is None:
+            self._limits = np.empty(len(self.sources), np.float32)
+            self._limits[:] = self._threshold  # ValueError where their number is another
+        return self._limits
+
+    def _repack(self) -> None:
+        layout, scaler, plain = self._fitted()
+        self._pack = fold(layout, self.sources, scaler, plain, self.hidden)
+        self._limits = None
+
+    def _fitted(self) -> tuple[Layout, Scaler, Floats]:
+        if self.layout is None or self.scaler is None or self.plain is None:
+            raise RuntimeError("SourceRouter: not fitted; call fit, load or from_torch first")
+        return self.layout, self.scaler, self.plain
+
+    # ---- use ----
+
+    def _arrays(self, Q: Any) -> tuple[Any, ...] | None:
+        """The query arrays as `_core` wants them, unchecked; None where that cannot be."""
+        if self.layout is None:
+            self._fitted()
+        elif not isinstance(Q, Mapping):
+            return (Q,)
+        elif all(e in Q for e in self.layout.dims):
+            return tuple(Q[e] for e in self.layout.dims)
+        return None
+
+    def _scores(self, Q: Queries) -> Floats:
+        layout, _, _ = self._fitted()
+        for encoder, width in layout.dims.items():
+            if encoder in Q and Q[encoder].shape[1] != width:
+                raise ValueError(f"Q: expected shape (B, {width}) for encoder {encoder!r}, got {Q[encoder].shape}")
+        rows = len(next(iter(Q.values())))
+        # An encoder whose sources were all removed has no queries; its columns are read by nobody.
+        return _core.router_forward(
+            self._pack, tuple(Q[e] if e in Q else np.zeros((rows, w), np.float32) for e, w in layout.dims.items())
+        )
+
+    def predict_proba(self, Q: Any) -> Floats:
+        """The probability that each source is relevant, float32 (B, N). Q: float32 (B, d) or (d,), or {encoder: ...}.
+
+        A query's row has the same bits in any batch. Raises ValueError naming encoder and source.
+        """
+        arrays = self._arrays(Q)
+        if arrays is not None:
+            try:
+                return _core.router_forward(self._pack, arrays)
+            except (TypeError, ValueError):  # to be converted, or refused in words
+                pass
+        return super().predict_proba(Q)
+
+    def select(self, Q: Any, **policy: Any) -> Mask:
+        """The sources to ask, bool (B, N). policy: threshold, on_empty, min_sources, max_sources, budget, for this
+        call only."""
+        arrays = self._arrays(Q)
+        if arrays is not None and not policy and self.budget is None:
+            most = len(self.sources) if self.max_sources is None else self.max_sources
+            try:
+                return _core.router_select(
+                    self._pack, arrays, self._thresholds(), self.min_sources, most, self.on_empty
+                )
+            except (TypeError, ValueError):
+                pass
+        return super().select(Q, **policy)
+
+    # ---- sources come and go ----
+
+    def check(self, sources: Any, *, k: int | None = None, template: str | None = None) -> None:
+        """Warns of what differs from fit: k, template, a source's encoder, version, count or centroid. Sources are
+        matched by name. Raises ValueError for an unknown name or another dimension."""
+        if k is not None and self.k is not None and k != self.k:
+            warnings.warn(f"k: labels were made for k={self.k}, got {k}: more sources matter for larger k",
+                          stacklevel=2)  # fmt: skip
+        if template is not None and template != self.template:
+            warnings.warn(f"template: trained on {self.template!r}, got {template!r}", stacklevel=2)
+        for new, old in self._matched(sources):
+            if new.encoder != old.encoder:
+                warnings.warn(f"source {new.name!r}: encoder {old.encoder!r} became {new.encoder!r}", stacklevel=2)
+            changed = [
+                what for what in ("version", "count") if getattr(new, what) not in (None, "", getattr(old, what))
+            ]
+            if new.centroid is not None and old.centroid is not None and not np.allclose(
+                new.centroid, old.centroid, rtol=1e-4, atol=1e-6
+            ):  # fmt: skip
+                changed.append("centroid")
+            if changed:
+                warnings.warn(f"source {new.name!r}: {', '.join(changed)} changed since fit; refresh_centroids() or "
+                              "fit again", stacklevel=2)  # fmt: skip
+
+    def _matched(self, sources: Any) -> list[tuple[Source, Source]]:
+        mine = {s.name: s for s in self.sources}
+        out = []
+        for s in described(sources):
+            if s.name not in mine:
+                raise ValueError(f"sources: expected names among {sorted(mine)}, got {s.name!r}")
+            if None not in (s.dim, mine[s.name].dim) and s.dim != mine[s.name].dim:
+                raise ValueError(f"sources: expected dimension {mine[s.name].dim} of {s.name!r}, got {s.dim}")
+            out.append((s, mine[s.name]))
+        return out
+
+    def refresh_centroids(self, sources: Any) -> Self:
+        """Takes new centroids, counts, densities and versions of the sources of these names. Returns self."""
+        new = {
+            s.name: dataclasses.replace(
+                old, **{f: getattr(s, f) for f in ("centroid", "count", "density", "version") if getattr(s, f)
+                        is not None}
+            )
+            for s, old in self._matched(sources)
+        }  # fmt: skip
+        return self._with([new.get(s.name, s) for s in self.sources])
+
+    def add_source(self, source: Any) -> Self:
+        """One more source, the last column, with its centroid; a one-hot part has no column for it. Returns self."""
+        layout, _, _ = self._fitted()
+        new = described([source])[0]
+        if new.name in self.names:
+            raise ValueError(f"source: expected a new name, {new.name!r} is taken")
+        if new.encoder not in layout.dims or new.dim not in (None, layout.dims[new.encoder]):
+            raise ValueError(f"source: expected an encoder of {layout.dims} (name: dimension), got {new.encoder!r} of "
+                             f"dimension {new.dim}")  # fmt: skip
+        if "onehot" in self.features and new.name not in layout.trained:
+            warnings.warn(f"source {new.name!r}: its one-hot columns are 0, the network never saw it; fit again for a "
+                          "prediction to rely on", stacklevel=2)  # fmt: skip
+        return self._with([*self.sources, new])
+
+    def remove_source(self, name: str) -> Self:
+        """Without the source of this name; the others' probabilities stay as they are. Returns self."""
+        if name not in self.names:
+            raise ValueError(f"name: expected one of {self.names}, got {name!r}")
+        if len(self.sources) == 1:
+            raise ValueError(f"name: {name!r} is the only source")
+        return self._with([s for s in self.sources if s.name != name])
+
+    def _with(self, sources: list[Source]) -> Self:
+        """Other sources under the same network; thresholds and rates go by name, a new source has their mean."""
+        layout, scaler, plain = self._fitted()
+        pack = fold(layout, sources, scaler, plain, self.hidden)  # raises before anything has changed
+        if tuple(s.name for s in sources) != self.names:
+            self._held = {}  # its columns are those of the old sources
+            if np.ndim(self._threshold):
+                self._threshold = _by_name(self._threshold, self.names, sources)
+            if self.prior is not None:
+                self.prior = _by_name(self.prior, self.names, sources)
+        self.sources, self._pack, self._limits = sources, pack, None
+        return self
+
+    def to_torch(self) -> Any:
+        """The network as an nn.Module in evaluation mode, logits of standardised rows (..., width); its state has the
+        reference's keys. The rows' mean and scale: `mean` and `scale` of `router_file.tensors(router)`."""
+        from .router_file import tensors
+        from .torch_router import NAMES, module
+
+        layout, _, _ = self._fitted()
+        all_ = tensors(self)
+        return module(layout.width, self.hidden, self.dropout, {name: all_[name] for name in NAMES})
+
+
+def _by_name(values: Floats, names: tuple[str, ...], sources: list[Source]) -> Floats:
+    of = dict(zip(names, values.tolist(), strict=True))
+    return np.array([of.get(s.name, float(np.mean(values))) for s in sources], np.float32)
