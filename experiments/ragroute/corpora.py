@@ -71,8 +71,15 @@ def lsa(texts: Sequence[str], queries: Sequence[str], dim: int = 128) -> tuple[n
     return tuple(normalize(reduce.transform(c)).astype(np.float32) for c in (counts, embed.transform(queries)))
 
 
+def distinct(Q: np.ndarray) -> np.ndarray:
+    """Rows of the queries that differ: the same question asked twice must not be in two parts of a split."""
+    return np.sort(np.unique(Q, axis=0, return_index=True)[1])
+
+
 def searchable(name: str, vectors: dict[str, np.ndarray], Q: np.ndarray, part: np.ndarray) -> World:
     """A world whose labels are computed: exact, from every source's own best K by inner product."""
+    kept = distinct(Q)
+    Q, part = np.ascontiguousarray(Q[kept]), part[kept]
     sources = [rag.VectorSource(x, name=s, encoder=name) for s, x in vectors.items()]
     Y, counts = rag.build_labels(sources, Q, K, return_counts=True)
     return World(name, sources, Q, Y, counts, K, part)
@@ -148,7 +155,8 @@ def c4(embedding: str = "minilm") -> World:
         texts = [q["question"] for b in questions.values() for q in b]
         Q = lsa(texts, texts, 256)[1]
     sources = [rag.Source(c, encoder=embedding, dim=Q.shape[1]) for c in corpora]
-    return World(f"C4 MIRAGE, {embedding}", sources, np.ascontiguousarray(Q), Y, None, 32, part)
+    kept = distinct(Q)
+    return World(f"C4 MIRAGE, {embedding}", sources, np.ascontiguousarray(Q[kept]), Y[kept], None, 32, part[kept])
 
 
 @functools.cache
@@ -159,4 +167,5 @@ def c5() -> World:
     Q = lsa(list(texts.values()), list(texts.values()))[1]
     Y = np.array([[grades.get((q, e), 0) > 0 for e in engines] for q in texts], np.uint8)
     sources = [rag.Source(e, encoder="tfidf", dim=Q.shape[1]) for e in engines]
-    return World("C5 FeB4RAG, tfidf", sources, Q, Y, None, K, np.zeros(len(Q), np.int64))
+    kept = distinct(Q)
+    return World("C5 FeB4RAG, tfidf", sources, Q[kept], Y[kept], None, K, np.zeros(len(kept), np.int64))

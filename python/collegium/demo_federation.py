@@ -154,8 +154,8 @@ def _table(rows: list[dict[str, Any]]) -> None:
             f"{r['p50 ms']:8.1f}{r['max ms']:8.0f}"
         )
     print(
-        f"\nA stopped process keeps its connection open and never answers: a query waits for it {TIMEOUT:g} s, and after "
-        "three\nsuch queries the breaker leaves it out. Nothing is lost: answers say which sources are missing and why."
+        f"\nA stopped process keeps its connection open and never answers: a query waits {TIMEOUT:g} s for it, and "
+        "after three\nof them the breaker leaves it out. Nothing is lost: answers say which sources are missing and why."
     )
 
 
@@ -164,8 +164,8 @@ def _picture(learned: Any, rows: list[dict[str, Any]], path: Path) -> None:
 
     figure = Figure(figsize=(8.4, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for row in learned.rows():
-        left.plot(row["query cut"], row["document recall"], "o", label=row["router"])
+    for name, scores in learned.methods.items():
+        left.plot(scores.cut, scores.document_recall, "o", label=name)
     left.set(xlabel="share of queries saved", ylabel=f"document recall@{K}", title="who is asked, held-out questions")
     left.legend(fontsize="small")
     left.grid(True, alpha=0.3)

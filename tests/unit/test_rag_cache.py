@@ -240,3 +240,73 @@ def test_distances_out_of_order_are_refused():
     with pytest.raises(ValueError, match="distances: expected ascending"):
         cache.insert(Q[0], [1, 2], distances=[0.5, 0.2])
     assert len(cache) == 0
+
+
+CHANGES = {
+    "clear": lambda c: c.clear(),
+    "bump_generation": lambda c: c.bump_generation(),
+    "remove_ids": lambda c: c.remove_ids([0]),
+    "stale_after_add": lambda c: c.stale_after_add(np.zeros((1, DIM), np.float32)),
+    "invalidate": lambda c: c.invalidate(0),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_is_under_way_when_entries_go_out_of_date_is_neither_shared_nor_stored(change):
+    cache, asked, go = rag.ProximityCache(DIM, 10, tolerance=0.3), threading.Event(), threading.Event()
+
+    def slow(q, m):
+        asked.set()
+        assert go.wait(10)
+        return np.arange(m)
+
+    with ThreadPoolExecutor(1) as pool:
+        old = pool.submit(cache.get_or_retrieve, Q[0], K, slow)
+        assert asked.wait(10)
+        CHANGES[change](cache)
+        assert cache.get_or_retrieve(Q[0], K, lambda q, m: 100 + np.arange(m))[0] == 100
+        go.set()
+        assert old.result(10)[0] == 0  # its caller asked before
+    assert [e.ids[0] for e in cache.entries()] == [100]
+
+
+def test_a_removal_between_the_check_and_the_insertion_waits():
+    class Slow(rag.ProximityCache):
+        def insert(self, *args, **named):
+            remover.start()
+            time.sleep(0.05)
+            return super().insert(*args, **named)
+
+    cache = Slow(DIM, 10, tolerance=0.3)
+    remover = threading.Thread(target=lambda: cache.remove_ids([1]))
+    cache.get_or_retrieve(Q[0], K, lambda q, m: np.arange(m))
+    remover.join(10)
+    assert len(cache) == 0
+
+
+def test_an_entry_that_moves_into_a_slot_during_its_audit_learns_nothing():
+    learned = rag.GuaranteedTolerance(0.1, mode="per_entry")
+    cache = rag.ProximityCache(DIM, 1, tolerance=learned)
+    cache.get_or_retrieve(Q[0], K, lambda q, m: np.arange(m))
+
+    def replaced(q, m):
+        cache.insert(Q[100], [7, 8])
+        return np.arange(m)
+
+    cache.get_or_retrieve(Q[0], K, replaced)
+    assert not any(learned._entries.values())
+
+
+def test_a_query_that_looks_twice_counts_once():
+    cache = rag.ProximityCache(DIM, 10, tolerance=0.3)
+    barrier = threading.Barrier(8)
+
+    def work(i):
+        barrier.wait()
+        for q in Q[:40]:
+            cache.get_or_retrieve(q, K, lambda q, m: (time.sleep(0.001), database(q[None], m)[0])[1])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    stats = cache.stats()
+    assert stats["hits"] + stats["misses"] == 320 and stats["audited"] == 0 and stats["coalesced"] >= 0

@@ -326,3 +326,38 @@ def test_a_follower_cancelled_as_its_leader_fails_is_cancelled():
 
     led, followed = asyncio.run(main())
     assert isinstance(led, RuntimeError) and isinstance(followed, asyncio.CancelledError) and len(calls) == 1
+
+
+def test_a_follower_cancelled_after_its_leader_was_is_cancelled():
+    """However few steps of the loop lie between: what it waits for raises a cancellation too."""
+    for steps in range(5):
+        cache, calls = ModelCache(4, tolerance=0.1), []
+
+        async def main(cache=cache, calls=calls, steps=steps):
+            async def ask(q, m):
+                calls.append(1)
+                await asyncio.sleep(0.05)
+                return database(q, m)
+
+            leader, follower = (asyncio.create_task(flight.aget_or_retrieve(cache, Q, 5, ask)) for _ in range(2))
+            await asyncio.sleep(0.01)
+            leader.cancel()
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            follower.cancel()
+            await asyncio.wait([leader, follower], timeout=10)
+            return leader.cancelled(), follower.cancelled()
+
+        assert asyncio.run(main()) == (True, True), steps
+
+
+def test_stop_iteration_hangs_nobody():
+    cache = ModelCache(4, tolerance=0.1)
+
+    def empty(q, m):
+        return next(iter([]))
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        asyncio.run(asyncio.wait_for(flight.aget_or_retrieve(cache, Q, 5, empty), 10))
+    with pytest.raises(StopIteration):
+        flight.get_or_retrieve(cache, Q, 5, empty)

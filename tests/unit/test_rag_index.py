@@ -199,9 +199,197 @@ def test_certified_hits_are_never_wrong(need, kind):
 
 
 def test_certificate_of_cosine_follows_from_the_triangle():
-    assert rerank.certified(0.1, 0.9, 0.05, "cosine") and not rerank.certified(0.5, 0.9, 0.3, "cosine")
-    assert not rerank.certified(0.1, 0.9, 0.05, "ip") and not rerank.certified(0.1, np.inf, 0.05, "l2")
-    assert not rerank.certified(0.5, 0.6, 0.1001, "l2") and rerank.certified(0.5, 0.6, 0.0999, "l2")
+    def sure(kth, farthest, between, metric, length=1.0):
+        return rerank.certified(kth, farthest, between, metric, length, DIM)
+
+    assert sure(0.1, 0.9, 0.05, "cosine") and not sure(0.5, 0.9, 0.3, "cosine")
+    assert not sure(0.1, 0.9, 0.05, "ip") and not sure(0.1, np.inf, 0.05, "l2")
+    assert not sure(0.5, 0.6, 0.1001, "l2") and sure(0.5, 0.6, 0.0995, "l2")
+    assert not sure(0.5, 0.6, 0.0995, "l2", length=100.0)  # the database's float32 cannot tell these apart
+
+
+def test_near_equal_vectors_far_from_the_origin(need):
+    """T2: FAISS computes distances of batches by expansion, and loses them to cancellation. Nothing is certified that
+    an exact search in float64 contradicts, and no new document is missed."""
+    faiss = need("faiss")
+    threshold = faiss.cvar.distance_compute_blas_threshold
+    X, N, queries = ((30 + 0.02 * rng.normal(size=(n, 64))).astype(np.float32) for n in (400, 40, 64))
+    index = faiss.IndexFlatL2(64)
+    index.add(X)
+    cached = CachedIndex(index, ModelCache(64, tolerance=0.05), rerank_factor=4)
+    try:
+        faiss.cvar.distance_compute_blas_threshold = 20
+        cached.search(queries, 5)
+    finally:
+        faiss.cvar.distance_compute_blas_threshold = threshold
+    near = (queries + 1e-3 * rng.normal(size=queries.shape)).astype(np.float32)
+    answers = cached.search(near, 5)
+    for q, ids, sure in zip(near, answers[1], answers.certified):
+        assert not sure or set(ids) == set(np.argsort(((X.astype(float) - q) ** 2).sum(1))[:5])
+    cached.add(N)
+    both = np.concatenate([X, N]).astype(float)
+    again = cached.search(queries, 5)
+    for q, ids, hit in zip(queries, again[1], again.hit_mask):
+        best = set(np.argsort(((both - q) ** 2).sum(1))[:5])
+        assert not hit or not {i for i in best if i >= 400} - set(ids)
+
+
+def test_ids_below_zero_are_ids(need):
+    faiss = need("faiss")
+    index = faiss.IndexIDMap2(faiss.IndexFlatL2(DIM))
+    index.add_with_ids(DOCS, -7 * np.arange(400) - 5)
+    cached = CachedIndex(index, ModelCache(DIM, tolerance=0.5))
+    wanted = index.search(Q, K)[1]
+    assert wanted.max() < -1
+    for _ in range(2):
+        np.testing.assert_array_equal(cached.search(Q, K)[1], wanted)
+
+
+def test_an_index_renumbered_between_a_hit_and_its_vectors(need):
+    """The ids of the hit are other documents by then: the search starts again."""
+    index = faiss_index(need, "flat")
+
+    class Interrupted(ModelCache):
+        hook = None
+
+        def lookup(self, *args, **named):
+            found, hook = super().lookup(*args, **named), self.hook
+            if found is not None and hook is not None:
+                self.hook = None
+                worker = threading.Thread(target=hook)
+                worker.start()
+                worker.join()
+            return found
+
+    cache = Interrupted(DIM, tolerance=0.5)
+    cached = CachedIndex(index, cache, rerank_factor=20)
+    cached.search(Q[0], 3)
+    cache.hook = lambda: cached.remove_ids([0])
+    np.testing.assert_array_equal(cached.search(NEAR[0], 3)[1], index.search(NEAR[:1], 3)[1][0])
+    assert index.ntotal == 399
+
+
+def test_an_index_that_changes_all_the_time_is_asked_itself(need):
+    index = faiss_index(need, "flat")
+    cache = ModelCache(DIM, tolerance=0.5)
+    cached = CachedIndex(index, cache)
+    cached.search(Q, K)
+    lookup = cache.lookup
+    cache.lookup = lambda *a, **n: (setattr(cached, "_epoch", cached._epoch + 1), lookup(*a, **n))[1]
+    got = cached.search(Q[0], K)
+    assert not got.hit_mask.any()
+    np.testing.assert_array_equal(got[1], index.search(Q[:1], K)[1][0])
+
+
+@pytest.mark.parametrize("add", ["own ids", "given ids"])
+def test_hnswlib_writes_over_labels_and_hides_deleted_ones(need, add):
+    index = need("hnswlib").Index(space="l2", dim=DIM)
+    index.init_index(100)
+    index.add_items(DOCS[:3], [4, 5, 6])
+    cached = CachedIndex(index, ModelCache(DIM, tolerance=0.1))
+    assert cached.search(DOCS[0], 1)[1][0] == 4
+    cached.add(DOCS[:1] + np.float32([[9], [8], [7], [6]]), ids=None if add == "own ids" else [3, 4, 5, 6])
+    assert not cached.search(DOCS[0], 1).hit_mask[0]
+    assert len(set(cached.search(DOCS[0], 4)[1].tolist())) == 4
+    cached.remove_ids([4])
+    I = cached.search(DOCS[0], 4)[1]
+    assert I[3] == -1 and 4 not in I
+
+
+def test_hnswlibs_exact_index(need):
+    index = need("hnswlib").BFIndex(space="l2", dim=DIM)
+    index.init_index(500)
+    index.add_items(DOCS, np.arange(400))
+    with pytest.raises(TypeError, match="unit: expected 'l2sq', '1-ip' or 'cosine'"):
+        CachedIndex(index, ModelCache(DIM, tolerance=0.5))
+    cached = CachedIndex(index, ModelCache(DIM, tolerance=0.5), unit="l2sq", vectors=DOCS)
+    cached.search(Q, K)
+    nearest = int(cached.search(NEAR[0], K)[1][0])
+    cached.remove_ids([nearest])
+    assert nearest not in cached.search(NEAR[0], K)[1]
+
+
+def test_codes_are_no_vectors(need):
+    index = need("usearch.index").Index(ndim=DIM, metric="l2sq", dtype="i8")
+    index.add(np.arange(400), DOCS / 8)
+    cached = CachedIndex(index, ModelCache(DIM, tolerance=0.5))
+    assert cached.adapter.vectors is None
+    cached.search(Q, K)
+    assert np.isnan(cached.search(Q, K)[0]).all()
+
+
+def test_inverted_lists_behind_a_map_of_ids_give_no_vectors(need):
+    faiss = need("faiss")
+    index = faiss.IndexIDMap2(faiss.IndexIVFFlat(faiss.IndexFlatL2(DIM), DIM, 4))
+    index.train(DOCS)
+    index.add_with_ids(DOCS, np.arange(400) + 7)
+    cached = CachedIndex(index, ModelCache(DIM, tolerance=0.5))
+    assert cached.adapter.vectors is None
+    np.testing.assert_array_equal(cached.search(Q, K)[1], cached.search(Q, K)[1])
+
+
+def test_a_vector_that_is_no_number_is_refused_before_the_index_sees_it(need):
+    index = faiss_index(need, "flat")
+    cached = CachedIndex(index, ModelCache(DIM, tolerance=0.5))
+    with pytest.raises(ValueError, match="x: expected finite"):
+        cached.add(np.full((1, DIM), np.nan, np.float32))
+    assert index.ntotal == 400
+
+
+def test_an_interrupt_while_a_change_waits_leaves_the_index_usable():
+    cached = CachedIndex(Plain(), ModelCache(DIM, tolerance=0.5))
+    gate = cached._gate
+    with gate.search():
+        worker_says = []
+
+        def change():
+            wait_for = gate._free.wait_for
+            calls = []
+
+            def interrupted(ready, timeout=None):
+                calls.append(1)
+                if len(calls) == 2:
+                    raise KeyboardInterrupt
+                return wait_for(ready, timeout)
+
+            gate._free.wait_for = interrupted
+            try:
+                with gate.change():
+                    pass
+            except KeyboardInterrupt:
+                worker_says.append("interrupted")
+            finally:
+                gate._free.wait_for = wait_for
+
+        worker = threading.Thread(target=change)
+        worker.start()
+        worker.join(10)
+    assert worker_says == ["interrupted"]
+    with gate.change():
+        pass
+
+
+def test_vectors_that_search_the_same_index_while_a_change_waits():
+    plain, waiting = Plain(), threading.Event()
+    plain.add = lambda x, ids=None: None
+
+    def vectors(ids):
+        worker.start()
+        while not cached._gate._changing:
+            pass
+        waiting.set()
+        cached.vectors_hook = cached.search(DOCS[0], K)
+        return DOCS[ids]
+
+    cached = CachedIndex(plain, ModelCache(DIM, tolerance=0.5), rerank_factor=2, vectors=vectors)
+    worker = threading.Thread(target=lambda: cached.add(DOCS[:1]))
+    cached.search(Q[0], K)
+    cached.search(NEAR[0], K)
+    worker.join(10)
+    assert waiting.is_set() and not worker.is_alive()
+    plain.add = lambda x: None
+    with pytest.raises(RuntimeError, match="inside one of its own searches"), cached._gate.search():
+        cached.add(DOCS[:1])
 
 
 # ---- documents that come and go ----

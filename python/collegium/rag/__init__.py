@@ -1,9 +1,13 @@
-"""Retrieval: an approximate cache in front of a vector database.
+"""Retrieval: an approximate cache in front of a vector database, and a learned router over several of them.
 
 ``ProximityCache`` remembers query embeddings with the documents the database gave, and answers queries that lie within
 a tolerance of one of them. ``CachedIndex`` puts it before an index as the index itself; ``calibrate_tolerance`` and
 ``GuaranteedTolerance`` choose the tolerance. Source: "Leveraging Approximate Caching for Faster Retrieval-Augmented
 Generation" (EuroMLSys 2025, arXiv 2503.05530).
+
+``SourceRouter`` learns which of several sources are worth asking for a query; ``FederatedRetriever`` asks them, in this
+process or behind HTTP (``serve_source``), merges what comes and survives the rest. Source: "Efficient Federated Search
+for Retrieval-Augmented Generation using Lightweight Routing" (arXiv 2502.19280).
 """
 
 from __future__ import annotations
@@ -11,12 +15,23 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+from . import baselines
 from .batch import BatchAnswer, get_or_retrieve_batch, warm
 from .cache import Entry, Hit, ProximityCache
 from .calibrate import Calibration, calibrate_tolerance, tolerance_from_cosine
+from .evaluation import RouterReport
+from .fusion import fuse
 from .guarantee import GuaranteedTolerance, GuaranteeReport
 from .index import CachedIndex, SearchResult
+from .labels import build_labels
+from .local_source import FaissSource, VectorSource
 from .measure import Measured, Report, evaluate
+from .merge import Merged, deduplicate, merge_topk
+from .router import SourceRouter
+from .routing import Router
+from .source import Searchable, Source
+from .stats import source_stats
+from .tuning import Tuning
 
 __all__ = [
     "ProximityCache",
@@ -35,6 +50,21 @@ __all__ = [
     "evaluate",
     "Measured",
     "Report",
+    "SourceRouter",
+    "Router",
+    "RouterReport",
+    "Tuning",
+    "baselines",
+    "Source",
+    "Searchable",
+    "VectorSource",
+    "FaissSource",
+    "source_stats",
+    "build_labels",
+    "merge_topk",
+    "Merged",
+    "deduplicate",
+    "fuse",
 ]
 
 

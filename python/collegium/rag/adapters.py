@@ -31,7 +31,8 @@ class Adapter:
     """index: what it was made from. search: (Q, k) -> (D, I), both (B, k), -1 where there is no more.
 
     unit: of D, one of "l2sq", "l2", "ip" (larger is nearer), "1-ip", "cosine". vectors: ids -> stored vectors, or None.
-    exact: the index compares with every vector, uncompressed. add, remove: or None where the index cannot.
+    exact: the index compares with every vector, uncompressed. add: (x, ids or None) -> the ids it used, or None for ids
+    that were free. remove: ids. Either is None where the index cannot.
     renumbers: after `remove` the remaining documents have other ids.
     """
 
@@ -64,8 +65,10 @@ def adapt(index: Any, unit: str | None = None, vectors: Any = None, exact: bool 
     An unknown object with search(x, k) is taken to return (D, I) with D in squared L2 ("l2sq") and to be approximate.
     Raises TypeError for what has no search.
     """
+    if unit is not None and unit not in UNITS:
+        raise ValueError(f"unit: expected one of {', '.join(map(repr, UNITS))}, got {unit!r}")
     if hasattr(index, "knn_query"):
-        a = _hnswlib(index)
+        a = _hnswlib(index, unit)
     elif hasattr(index, "metric_type") and hasattr(index, "ntotal"):
         a = _faiss(index)
     elif hasattr(index, "metric_kind") and hasattr(index, "search"):
@@ -75,8 +78,6 @@ def adapt(index: Any, unit: str | None = None, vectors: Any = None, exact: bool 
     else:
         raise TypeError(f"index: expected an object with search(x, k), got {type(index).__name__}")
     if unit is not None:
-        if unit not in UNITS:
-            raise ValueError(f"unit: expected one of {', '.join(map(repr, UNITS))}, got {unit!r}")
         a.unit = unit
     if vectors is not None:
         a.vectors = vectors if callable(vectors) else asarray(vectors, "vectors").__getitem__
@@ -96,11 +97,12 @@ def _faiss(index: Any) -> Adapter:
     keeps = _inner(index) if type(index).__name__ == "IndexPreTransform" else index
     renumbers = not type(keeps).__name__.startswith(("IndexIDMap", "IndexIVF"))
 
-    def add(x: Floats, ids: Ids | None) -> None:
+    def add(x: Floats, ids: Ids | None) -> Ids | None:
         if ids is None:
             index.add(x)
         else:
             index.add_with_ids(x, ids)
+        return ids
 
     unit = "ip" if index.metric_type == 0 else "l2sq"
     return Adapter(index, index.search, unit, _faiss_vectors(index), exact, add, index.remove_ids, renumbers)
@@ -117,7 +119,10 @@ def _faiss_vectors(index: Any) -> Vectors | None:
     kind = type(index).__name__
     if kind == "IndexIDMap" or not hasattr(index, "reconstruct_batch"):
         return None
-    if hasattr(index, "direct_map") and index.direct_map.no():
+    inner = index
+    while type(inner).__name__.startswith(("IndexIDMap", "IndexPreTransform")):
+        inner = _inner(inner)
+    if hasattr(inner, "direct_map") and inner.direct_map.no():
         return None
     if index.ntotal and kind != "IndexIDMap2":
         try:
@@ -128,31 +133,54 @@ def _faiss_vectors(index: Any) -> Vectors | None:
 
 
 def _generic_add(index: Any) -> Callable[..., Any] | None:
-    add = getattr(index, "add", None)
-    if add is None:
+    if not hasattr(index, "add"):
         return None
-    return lambda x, ids: add(x) if ids is None else add(x, ids)
+
+    def add(x: Floats, ids: Ids | None) -> Ids | None:
+        if ids is None:
+            index.add(x)
+        else:
+            index.add(x, ids)
+        return ids
+
+    return add
 
 
-def _hnswlib(index: Any) -> Adapter:
-    """Its l2 is squared, its ip is 1 - inner product, its cosine is 1 - cos (and it stores unit vectors)."""
-    exact = type(index).__name__ == "BFIndex"
+def _hnswlib(index: Any, unit: str | None) -> Adapter:
+    """Its l2 is squared, its ip is 1 - inner product, its cosine is 1 - cos (and it stores unit vectors). BFIndex, its
+    exact one, does not tell its space."""
+    exact = not hasattr(index, "mark_deleted")
+    if unit is None:
+        space = getattr(index, "space", None)
+        if space is None:
+            raise TypeError(
+                "unit: expected 'l2sq', '1-ip' or 'cosine', which hnswlib's BFIndex does not tell, got None"
+            )
+        unit = {"l2": "l2sq", "ip": "1-ip", "cosine": "cosine"}[space]
+    deleted: set[int] = set()  # marked ones are counted by the index, and not found
 
     def search(Q: Floats, k: int) -> tuple[Any, Any]:
         # It raises for more than it holds; FAISS's way is to fill up with -1.
-        have = min(k, index.get_current_count())
+        have = min(k, index.get_current_count() - len(deleted))
         labels, d = index.knn_query(Q, have) if have else (np.empty((len(Q), 0)), np.empty((len(Q), 0), np.float32))
         pad = ((0, 0), (0, k - have))
         return np.pad(d, pad, constant_values=np.inf), np.pad(labels.astype(np.int64), pad, constant_values=-1)
 
-    def add(x: Floats, ids: Ids | None) -> None:
+    def add(x: Floats, ids: Ids | None) -> Ids | None:
+        if ids is None:  # its own choice, which may be those of documents that are there
+            ids = index.get_current_count() + np.arange(len(x))
         index.add_items(x, ids)
+        deleted.difference_update(ids.tolist())
+        return ids
 
     def remove(ids: Ids) -> None:
-        for i in ids:
-            index.mark_deleted(int(i))
+        for i in ids.tolist():
+            if exact:
+                index.delete_vector(i)
+            else:
+                index.mark_deleted(i)
+                deleted.add(i)
 
-    unit = {"l2": "l2sq", "ip": "1-ip", "cosine": "cosine"}[index.space]
     vectors = (lambda ids: np.asarray(index.get_items(ids, "numpy"))) if hasattr(index, "get_items") else None
     return Adapter(index, search, unit, vectors, exact, add, remove)
 
@@ -172,8 +200,8 @@ def _usearch(index: Any) -> Adapter:
             ids[row, counted:], d[row, counted:] = -1, np.inf
         return d, ids
 
-    def add(x: Floats, ids: Ids | None) -> None:
-        index.add(ids, x)
+    def add(x: Floats, ids: Ids | None) -> Ids | None:
+        return np.asarray(index.add(ids, x)).astype(np.int64)
 
     def remove(ids: Ids) -> None:
         index.remove(ids)
@@ -181,4 +209,6 @@ def _usearch(index: Any) -> Adapter:
     def vectors(ids: Ids) -> Floats:
         return matrix(index.get(ids), "vectors")
 
-    return Adapter(index, search, units[kind], vectors, False, add, remove)
+    # It gives int8 and bits back as codes, which are no vectors beside a query, but for their direction.
+    floats = str(getattr(index.dtype, "name", index.dtype)).lower() in ("f64", "f32", "f16", "bf16") or kind == "cos"
+    return Adapter(index, search, units[kind], vectors if floats else None, False, add, remove)

@@ -76,5 +76,5 @@ def found_ids(ids: Any, most: int) -> Ids:
         array = array[0]
     if array.ndim != 1 or array.shape[0] > most:
         raise ValueError(f"retrieve: expected at most {most} ids of one query, got shape {array.shape}")
-    out = np.ascontiguousarray(array, np.int64)
-    return out[out >= 0]
+    out: Ids = np.ascontiguousarray(array, np.int64)
+    return out[out != -1] if (out == -1).any() else out

@@ -63,7 +63,7 @@ def run(
     requests = [replace(r, q=q, retrieve=one, read=lambda result, m: read(result, 1, m)[0]) for q in Q]
     # Audits are drawn query by query, so a learned tolerance makes every mode sequential.
     if mode == "sequential" or isinstance(r.cache.tolerance, GuaranteedTolerance):
-        return _rows([flight.answer(s) for s in requests], r.k, calls)
+        return rows_of([flight.answer(s) for s in requests], r.k, calls)
 
     if r.vectors is None:
         hit, ids, d = r.cache.lookup_batch(Q, r.m, r.namespace)
@@ -85,7 +85,7 @@ def run(
                 answers[i] = requests[i].served(f.ids, f.distances, d_key)
         if len(asked) < len(misses):
             r.cache.note("coalesced", len(misses) - len(asked))
-    return _rows([a for a in answers if a is not None], r.k, len(asked))
+    return rows_of([a for a in answers if a is not None], r.k, len(asked))
 
 
 def _leaders(Q: Floats, misses: list[int], cache: CacheLike, namespace: Namespace) -> dict[int, int]:
@@ -105,7 +105,7 @@ def _leaders(Q: Floats, misses: list[int], cache: CacheLike, namespace: Namespac
     return leader
 
 
-def _rows(answers: list[Answer], k: int, calls: int) -> BatchAnswer:
+def rows_of(answers: list[Answer], k: int, calls: int) -> BatchAnswer:
     ids = np.full((len(answers), k), -1, np.int64)
     distances = np.full((len(answers), k), np.nan, np.float32)
     for i, a in enumerate(answers):

@@ -110,7 +110,8 @@ class ProximityCache(_core.Cache):
         self._spaces: dict[tuple[Hashable, Hashable], int] = {}
         self._numbers = itertools.count(1)
         self._notes: dict[str, int] = {}
-        self.removals = 0  # calls of remove_ids
+        self.changes = 0  # how often entries were declared out of date
+        self.changing = threading.Lock()  # held while that is counted, and while a retrieved result is stored
         self._notes_lock = threading.Lock()
         self._tolerance = self._first_tolerance(tolerance, min_similarity)
         dynamic = hasattr(self._tolerance, "threshold")
@@ -243,17 +244,31 @@ class ProximityCache(_core.Cache):
         What a retrieval brings that is under way may hold them too: it is not stored, and no further query joins it.
         """
         numbers = np.unique(_arrays.document_ids([ids] if np.ndim(ids) == 0 else ids, "ids"))
-        self.removals += 1
-        flight.flights(self).detach()
+        self._outdate()
         return self._remove_ids(numbers)
+
+    def invalidate(self, slot: int) -> bool:
+        """Removes the entry in a slot. Returns whether there was one. Retrievals under way as with remove_ids()."""
+        self._outdate()
+        return super().invalidate(slot)
+
+    def _outdate(self) -> None:
+        """Results of retrievals under way are neither stored nor shared with further queries."""
+        with self.changing:
+            self.changes += 1
+        flight.flights(self).detach()
 
     def clear(self) -> None:
         """Removes all entries, in constant time. Counters and namespaces stay."""
-        self._bump()
+        self.bump_generation()
 
     def bump_generation(self) -> int:
         """All entries stop matching, in constant time: the index was rebuilt. Returns the new generation's number."""
-        return self._bump()
+        len(self)  # an object that was not made has no lock either: the core says so
+        with self.changing:
+            generation: int = self._bump()
+        flight.flights(self).detach()
+        return generation
 
     def stale_after_add(self, vectors: ArrayLike, *, remove: bool = True) -> NDArray[np.int64]:
         """Slots of the entries whose own list the new documents change; those are removed unless remove=False.
@@ -265,6 +280,8 @@ class ProximityCache(_core.Cache):
         rows = _arrays.matrix(vectors, self.dim, "vectors")
         if not np.isfinite(rows).all():
             raise ValueError("vectors: expected finite values, got NaN or infinity")
+        if remove:
+            self._outdate()
         return self._stale(rows, remove)
 
     def keys(self) -> NDArray[np.float32]:
@@ -280,7 +297,8 @@ class ProximityCache(_core.Cache):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes everything to one safetensors file with a checksum; the old file stays until the new one is whole.
 
-        Keys, lists, remaining times, queues and marks of the policy, hyperplanes; not the counters. Namespaces and
+        Keys, lists, remaining times, queues and marks of the policy, hyperplanes; not the counters, nor which bucket
+        of an "lsh" index with a capacity gives way next. Namespaces and
         filters must be JSON values (str, int, float, bool, None), else ValueError. Raises OSError.
         """
         _snapshot.save(self, path)
@@ -306,16 +324,20 @@ class ProximityCache(_core.Cache):
         """Counters since the start, entries, buckets, bytes, hit_rate (hits of all lookups, NaN before the first).
 
         Under a learned tolerance a query is a hit only if it was served from here: those whose nearest entry was not
-        served ("unserved"), or was found but audited or replaced meanwhile ("set_aside"), are misses. "audited" counts
-        finished audits, and recall_lcb bounds the recall of what was served (`GuaranteeReport`).
+        served ("unserved"), or was found but audited or replaced meanwhile ("set_aside"), are misses. A query that
+        looks again, since a retrieval it waited for has ended ("looked_again"), counts once. "coalesced" are answers
+        from another query's retrieval, "audited" finished audits, and recall_lcb bounds the recall of what was served
+        (`GuaranteeReport`).
         p50_us, p99_us: of a lookup within the core, from every sixteenth, within 20 %. Further names come from note().
         """
         out = self._stats()
         aside, unserved = (self._notes.get(name, 0) for name in ("set_aside", "unserved"))
-        hits, misses = out["hits"] - aside, out["misses"] + aside + unserved
+        again = self._notes.get("looked_again", 0)
+        hits, misses = out["hits"] - aside, out["misses"] + aside + unserved - again
         rate = hits / (hits + misses) if hits + misses else math.nan
         learned = {"recall_lcb": self._tolerance.report().recall_lcb} if hasattr(self._tolerance, "report") else {}
-        return {**out, "hits": hits, "misses": misses, "hit_rate": rate, **self._notes, **learned}
+        counted = {"coalesced": 0, "audited": 0, **self._notes}
+        return {**out, "hits": hits, "misses": misses, "hit_rate": rate, **counted, **learned}
 
     def get_or_retrieve(
         self,

@@ -97,9 +97,17 @@ def _flying(table: Flights, flight: Flight) -> Iterator[None]:
             yield
     except BaseException as e:
         table.land(flight)
-        flight.future.set_exception(e)
+        if isinstance(e, StopIteration):  # no future takes it
+            flight.future.set_exception(RuntimeError("retrieve: raised StopIteration"))
+        else:
+            # A leader that was cancelled or interrupted says nothing of the database.
+            flight.future.set_exception(e if isinstance(e, Exception) else _LeaderGone())
         raise
     table.land(flight)
+
+
+class _LeaderGone(Exception):
+    """What followers get of a leader's cancellation: never that exception itself, so their own can be told from it."""
 
 
 def _join(r: Request, loop: asyncio.AbstractEventLoop | None, seen: int) -> tuple[Flight, bool] | None:
@@ -133,10 +141,17 @@ async def _afetch(r: Request) -> Found:
     if inspect.iscoroutinefunction(r.retrieve):
         result = await r.retrieve(r.q, r.m)
     else:
-        result = await asyncio.to_thread(r.retrieve, r.q, r.m)
+        result = await asyncio.to_thread(_no_stop, r.retrieve, r.q, r.m)
         if inspect.isawaitable(result):
             result = await result
     return r.read(result, r.m)
+
+
+def _no_stop(retrieve: Retrieve, q: Floats, m: int) -> Any:
+    try:
+        return retrieve(q, m)
+    except StopIteration as e:  # a future that is given one never ends
+        raise RuntimeError("retrieve: raised StopIteration") from e
 
 
 def _from_leader(r: Request, flight: Flight, found: Found) -> Answer:
@@ -145,14 +160,16 @@ def _from_leader(r: Request, flight: Flight, found: Found) -> Answer:
     return r.served(found.ids[: r.m], None if found.distances is None else found.distances[: r.m], d)
 
 
-def _give_up(e: BaseException, failures: int) -> bool:
-    """A follower tries again after one failure of a leader, and takes the second as its own. A leader that was
-    cancelled or interrupted says nothing of the database, so that does not count."""
-    return isinstance(e, Exception) and failures >= 2
+def _again(r: Request) -> None:
+    """The query looks into the cache a second time."""
+    r.cache.note("looked_again", 1)
 
 
 def answer(r: Request) -> Answer:
-    """The answer to a request: from the cache, from a retrieval under way, or from the database."""
+    """The answer to a request: from the cache, from a retrieval under way, or from the database.
+
+    A follower tries again after one failure of a leader, and takes the second as its own.
+    """
     failures = 0
     while True:
         seen, age = flights(r.cache).landed, age_of(r.cache)
@@ -165,6 +182,7 @@ def answer(r: Request) -> Answer:
             return learn(r, audit, found, age)
         joined = _join(r, None, seen)
         if joined is None:
+            _again(r)
             continue
         flight, ours = joined
         if ours:
@@ -175,12 +193,13 @@ def answer(r: Request) -> Answer:
             return r.fresh(found)
         try:
             found = flight.future.result()
-        except BaseException as e:
+        except Exception as e:
             if not flight.future.done() or flight.future.exception() is not e:
                 raise  # our own interruption, not the leader's failure
-            failures += isinstance(e, Exception)
-            if _give_up(e, failures):
+            failures += not isinstance(e, _LeaderGone)
+            if failures == 2:
                 raise
+            _again(r)
             continue
         return _from_leader(r, flight, found)
 
@@ -200,6 +219,7 @@ async def aanswer(r: Request) -> Answer:
             return learn(r, audit, found, age)
         joined = _join(r, loop, seen)
         if joined is None:
+            _again(r)
             continue
         flight, ours = joined
         if ours:
@@ -210,13 +230,11 @@ async def aanswer(r: Request) -> Answer:
             return r.fresh(found)
         try:
             found = await asyncio.wrap_future(flight.future)
-        except BaseException as e:
-            led = flight.future.exception() if flight.future.done() else None
-            if led is None or (isinstance(e, asyncio.CancelledError) and e is not led):
-                raise  # we were cancelled, perhaps in the moment in which the leader failed
-            failures += isinstance(e, Exception)
-            if _give_up(e, failures):
+        except Exception as e:  # our own cancellation is none
+            failures += not isinstance(e, _LeaderGone)
+            if failures == 2:
                 raise
+            _again(r)
             continue
         return _from_leader(r, flight, found)
 

@@ -71,7 +71,8 @@ class GuaranteedTolerance:
     When they drift, it fails until new audits outnumber the old; `window` shortens that. `recall_lcb`, of what WAS
     served, needs no such thing. The global mode needs some 150 audited hits without a loss to certify 5 % at all.
     It needs the database: `get_or_retrieve` and `CachedIndex` audit; a plain `lookup` only uses the tolerance reached.
-    Metrics "l2" and "cosine": losses are taken to begin at distance 0. Thread-safe. Raises TypeError, ValueError.
+    One object serves one cache. Metrics "l2" and "cosine": losses are taken to begin at distance 0. Thread-safe. Raises
+    TypeError, ValueError.
     Source: S. Bates et al., JACM 2021; A. Angelopoulos et al., "Learn then test", 2021; vCache, arXiv 2502.03771.
     """
 
@@ -115,6 +116,8 @@ class GuaranteedTolerance:
         self._threshold = 0.0
         self._served: list[float] = []
         self._entries: dict[int, list[tuple[float, float]]] = {}
+        self._moved_in: dict[int, int] = {}
+        self.tenants = 0  # entries that have moved into slots so far
         self._curves: dict[int, logistic.Curves] = {}
 
     def __repr__(self) -> str:
@@ -176,9 +179,18 @@ class GuaranteedTolerance:
             return part >= p, uniform or part < p, uniform
 
     def observe(
-        self, distance: float, loss: float, *, slot: int | None = None, uniform: bool = True, served: bool = False
+        self,
+        distance: float,
+        loss: float,
+        *,
+        slot: int | None = None,
+        uniform: bool = True,
+        served: bool = False,
+        tenant: int | None = None,
     ) -> bool:
         """An audit: the nearest entry, at `distance`, lost `loss` of the recall. O(1), but for the few tests.
+
+        slot: of the entry. tenant: `tenants` from when it was looked up: another entry in its slot learns nothing.
 
         Returns whether that is too much, so that the query deserves an entry of its own. One that would have got a
         good answer gets none, as if it had been served: else the cache fills with near-duplicates while nothing is
@@ -195,6 +207,8 @@ class GuaranteedTolerance:
             if self.mode == "per_entry":
                 if slot is None:
                     raise ValueError("slot: expected the entry's slot with mode='per_entry', got None")
+                if tenant is not None and self._moved_in.get(slot, 0) > tenant:
+                    return loss > self.max_loss
                 seen = self._entries.setdefault(slot, [])
                 seen.append((distance, 1.0 - loss))
                 del seen[:-_KEPT]
@@ -214,6 +228,9 @@ class GuaranteedTolerance:
     def forget(self, slot: int) -> None:
         """The slot holds another entry now."""
         with self._lock:
+            self.tenants += 1
+            if self.mode == "per_entry":
+                self._moved_in[slot] = self.tenants
             self._entries.pop(slot, None)
             self._curves.pop(slot, None)
 

@@ -12,18 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._check import choice, integer
-from . import batch, flight
+from . import batch, flight, rerank
 from .adapters import Adapter, adapt
 from .arrays import asarray, matrix
-from .request import Found, Request
+from .request import Answer, Found, Request
 from .seam import CacheLike, Floats, Ids, Namespace
+
+_TRIES = 4  # of a search whose index changes under it, before the index alone is asked
 
 
 class SearchResult(tuple[Floats, Ids]):
     """The pair (D, I) of a search, as FAISS returns it, which knows more when asked.
 
     hit_mask: bool (B,), rows that the index was not asked for. certified: bool (B,), rows that came from the cache and
-    are provably what the index would have said. key_distance: float32 (B,) to the cached query, NaN on a miss.
+    are provably the index's own k nearest, but for the choice between equally near ones. key_distance: float32 (B,) to the
+    cached query, NaN on a miss.
     """
 
     hit_mask: NDArray[np.bool_]
@@ -50,26 +53,34 @@ class _Gate:
         self._free = threading.Condition()
         self._searching = 0
         self._changing = 0
+        self._mine = threading.local()  # depth: searches of this thread, one inside the other (through its callbacks)
 
     @contextmanager
     def search(self) -> Iterator[None]:
+        depth = getattr(self._mine, "depth", 0)
         with self._free:
-            self._free.wait_for(lambda: not self._changing)
+            # A search inside a search goes on: the change that waits, waits for the outer one.
+            self._free.wait_for(lambda: depth or not self._changing)
             self._searching += 1
+        self._mine.depth = depth + 1
         try:
             yield
         finally:
+            self._mine.depth = depth
             with self._free:
                 self._searching -= 1
                 self._free.notify_all()
 
     @contextmanager
     def change(self) -> Iterator[None]:
+        if getattr(self._mine, "depth", 0):
+            raise RuntimeError("index: cannot be changed from inside one of its own searches")
         with self._free:
             self._free.wait_for(lambda: not self._changing)
             self._changing = 1
-            self._free.wait_for(lambda: not self._searching)
         try:
+            with self._free:
+                self._free.wait_for(lambda: not self._searching)
             yield
         finally:
             with self._free:
@@ -87,6 +98,7 @@ class CachedIndex:
     mode: of batches, see `get_or_retrieve_batch`. namespace: of all entries made here.
     unit, vectors, exact: of the index, where they cannot be found out (`adapters.adapt`): unit of D ("l2sq", "l2",
       "ip", "1-ip", "cosine"), ids -> vectors, whether it is exact (then hits may be certified).
+    Ids that name two vectors (an IndexIDMap2 allows them) have one vector here, so certified hits may be wrong.
     GPU indexes of FAISS are not thread-safe even for search: use them from one thread.
     Raises TypeError, ValueError.
     """
@@ -148,15 +160,20 @@ class CachedIndex:
         )
         # A single query goes through the single-flight table, a batch shares its calls inside itself.
         mode = "sequential" if len(Q) == 1 else self.mode
-        while True:
+        for _ in range(_TRIES):
             epoch = self._epoch
             try:
                 a = batch.run(r, Q, mode, self._search, self._read)
-                break
             except Exception:
                 if self._epoch == epoch:
                     raise
-                # A hit whose document was removed before its vector was read: ask again.
+                continue  # a hit whose document was removed before its vector was read
+            # Between a hit and the reading of its vectors the index may have changed: an id may be another document.
+            if self._epoch == epoch or not a.hit_mask.any():
+                break
+        else:
+            found = self._read(self._search(Q, r.k), len(Q), r.k)
+            a = batch.rows_of([Answer(f.ids, f.distances, False) for f in found], r.k, len(Q))
         D, I = self.adapter.from_cache(a.distances), a.ids
         return SearchResult(D[0], I[0], a) if one else SearchResult(D, I, a)
 
@@ -170,23 +187,27 @@ class CachedIndex:
 
         An entry is dropped if a new vector is nearer to its key than the last id it holds: exactly those whose list the
         new documents change, if the index is exact. Where the cache has another metric than the index nothing can be
-        said of an entry, and all are dropped. Entries that hold one of `ids` are dropped too: the index may put the new
-        vectors in place of the old. Returns how many. Raises TypeError where the index cannot add, and what the index
-        raises: then all entries are dropped, since it may have added a part.
+        said of an entry, and all are dropped. Entries that hold an id the index uses for them are dropped too: it may
+        put the new vectors in place of the old. Returns how many. Raises TypeError where the index cannot add, and what
+        the index raises: then all entries are dropped, since it may have added a part.
         """
         if self.adapter.add is None:
             raise TypeError(f"index: expected one with add(x), got {type(self.index).__name__}")
         X = matrix(x, "x", self.cache.dim)
+        if not np.isfinite(X).all():
+            raise ValueError("x: expected finite values, got NaN or infinity")
         numbers = None if ids is None else np.ascontiguousarray(asarray(ids, "ids"), np.int64)
         if numbers is not None and numbers.shape != (len(X),):
             raise ValueError(f"ids: expected shape ({len(X)},), got {numbers.shape}")
         before = len(self.cache)
         with self._change():
-            self.adapter.add(X, numbers)
-            if self.adapter.metric == self.cache.metric:
+            used = self.adapter.add(X, numbers)
+            # A zero vector has no direction: where cosine puts it is the index's own choice.
+            placed = self.adapter.metric != "cosine" or X.any(axis=1).all()
+            if self.adapter.metric == self.cache.metric and placed:
                 dropped = len(self.cache.stale_after_add(X))
-                if numbers is not None:
-                    dropped += self.cache.remove_ids(numbers)
+                if used is not None:
+                    dropped += self.cache.remove_ids(used)
             else:
                 dropped = before
                 self.cache.clear()
@@ -248,14 +269,18 @@ class CachedIndex:
         found = batch.read_rows((D, I), rows, m)
         if d.shape != np.shape(I):
             raise ValueError(f"index: expected distances of shape {np.shape(I)}, got {d.shape}")
-        return [_Dated(f.ids, self.adapter.to_cache(row[np.asarray(i) >= 0]), epoch) for f, row, i in zip(found, d, I)]
+        return [_Dated(f.ids, self.adapter.to_cache(row[np.asarray(i) != -1]), epoch) for f, row, i in zip(found, d, I)]
 
     def _store(self, r: Request, found: Found) -> int | None:
         """Not if the index changed since it was asked: the result may be out of date, and was not yet there to drop."""
         with self._gate.search():
             if not isinstance(found, _Dated) or found.epoch != self._epoch:
                 return None
-            return r.cache.insert(r.q, found.ids, distances=found.distances, k=r.m, namespace=r.namespace)
+            d = found.distances
+            if d is not None and len(d):
+                d = d.copy()
+                d[-1] = rerank.at_most(float(d[-1]), r.q, r.cache.metric)
+            return r.cache.insert(r.q, found.ids, distances=d, k=r.m, namespace=r.namespace)
 
     def _vectors(self, ids: Ids) -> Any:
         assert self.adapter.vectors is not None

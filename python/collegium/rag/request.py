@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -41,11 +42,12 @@ def read_found(result: Any, m: int) -> Found:
 
 
 Age = tuple[int, int]
+_NO_LOCK: AbstractContextManager[Any] = nullcontext()
 
 
 def age_of(cache: CacheLike) -> Age:
-    """How often the cache was cleared, and documents were removed from it."""
-    return cache.generation, getattr(cache, "removals", 0)
+    """How often the cache was cleared, and entries were declared out of date."""
+    return cache.generation, getattr(cache, "changes", 0)
 
 
 @dataclass
@@ -79,7 +81,14 @@ class Request:
             and metric == self.cache.metric  # the triangle is drawn in one metric
             and stored_distances is not None
             and len(ids) == self.k
-            and rerank.certified(float(d[-1]), float(stored_distances[-1]), key_distance, metric)
+            and rerank.certified(
+                float(d[-1]),
+                float(stored_distances[-1]),
+                key_distance,
+                metric,
+                float(np.linalg.norm(self.q)),
+                len(self.q),
+            )
         )
         return Answer(ids, d, True, sure, key_distance)
 
@@ -89,14 +98,15 @@ class Request:
         return Answer(found.ids[: self.k], d, False)
 
     def keep(self, found: Found, age: Age) -> None:
-        """Stores a result, unless the cache was cleared, or documents removed from it, since (`age`, from before the
+        """Stores a result, unless the cache was cleared, or entries declared out of date, since (`age`, from before the
         database was asked): the result may hold what is gone."""
-        if age_of(self.cache) != age:
-            return
         if self.store is not None:
-            self.store(self, found)
-        else:
-            self.cache.insert(self.q, found.ids, distances=found.distances, k=self.m, namespace=self.namespace)
+            if age_of(self.cache) == age:
+                self.store(self, found)
+            return
+        with getattr(self.cache, "changing", _NO_LOCK):  # else a change may fall between the question and the insertion
+            if age_of(self.cache) == age:
+                self.cache.insert(self.q, found.ids, distances=found.distances, k=self.m, namespace=self.namespace)
 
 
 def distance(a: Floats, b: Floats, metric: str) -> float:
@@ -120,6 +130,7 @@ class Audit(NamedTuple):
     slot: int
     uniform: bool  # drawn at the audit rate, whatever the distance
     was_hit: bool  # it would have been served: it leaves the cache as it is
+    tenant: int  # of the slot when it was looked at: it may hold another entry when the database has answered
 
 
 def look(r: Request) -> tuple[Answer | None, Audit | None]:
@@ -128,6 +139,7 @@ def look(r: Request) -> tuple[Answer | None, Audit | None]:
     if not isinstance(learned, GuaranteedTolerance):
         hit = r.cache.lookup(r.q, r.m, r.namespace)
         return (None if hit is None else _of_hit(r, hit)), None
+    tenants = learned.tenants  # before the slot is known: an entry that moves in later is not taken for this one
     coin = learned.coin()  # before the distance is known: an audit must not depend on it
     near = r.cache.nearest(r.q, r.namespace)
     if near is None:
@@ -146,7 +158,7 @@ def look(r: Request) -> tuple[Answer | None, Audit | None]:
     answer = _of_hit(r, hit)
     if not explore:
         return answer, None
-    return None, Audit(answer, d, slot, uniform, serve)
+    return None, Audit(answer, d, slot, uniform, serve, tenants)
 
 
 def _of_hit(r: Request, hit: Any) -> Answer:
@@ -158,7 +170,9 @@ def _of_hit(r: Request, hit: Any) -> Answer:
 def learn(r: Request, audit: Audit, found: Found, age: Age) -> Answer:
     """Tells the learned tolerance how much of the database's answer the nearest entry would have missed. Returns it."""
     loss = recall_loss(audit.would.ids, found.ids[: r.k])
-    bad = r.cache.tolerance.observe(audit.distance, loss, slot=audit.slot, uniform=audit.uniform, served=audit.was_hit)
+    bad = r.cache.tolerance.observe(
+        audit.distance, loss, slot=audit.slot, uniform=audit.uniform, served=audit.was_hit, tenant=audit.tenant
+    )
     r.cache.note("audited", 1)
     if bad and not audit.was_hit:
         r.keep(found, age)

@@ -46,13 +46,32 @@ def best(q: Floats, ids: Ids, vectors: Vectors | NDArray[Any], k: int, metric: s
     return ids[order], d[order]
 
 
-def certified(kth: float, farthest: float, key_distance: float, metric: str) -> bool:
-    """Whether re-ranked candidates are provably the exact database's own top k for the new query.
+def slack(reach: float, dim: int) -> float:
+    """Bound on the error of a squared distance that a database computes as |x|^2 - 2 x.q + |q|^2 in float32, as FAISS
+    does for batches; reach: |x| + |q|."""
+    return dim * 2.0**-23 * reach * reach
+
+
+def at_most(farthest: float, q: Floats, metric: str) -> float:
+    """The farthest stored document may really be this far: the bound that a new document must beat to be left out."""
+    if not np.isfinite(farthest):
+        return farthest
+    if metric == "l2":
+        return float(np.sqrt(farthest**2 + slack(2 * float(np.linalg.norm(q)) + farthest, len(q))))
+    if metric == "cosine":
+        return farthest + slack(2.0, len(q)) / 2
+    return farthest + len(q) * 2.0**-23 * abs(farthest)
+
+
+def certified(kth: float, farthest: float, key_distance: float, metric: str, length: float, dim: int) -> bool:
+    """Whether re-ranked candidates are provably the exact database's own top k for the new query, but for the order of
+    documents that are equally near.
 
     kth: distance of the k-th re-ranked candidate to the query; farthest: of the last stored one to the cached key;
     key_distance: between query and key. Whatever is not stored is at least `farthest` from the key, so by the triangle
     inequality at least farthest - key_distance from the query. Cosine goes through the chord of unit vectors; inner
-    products obey no triangle inequality and are never certified. A margin of 1e-6 covers float32 rounding.
+    products obey no triangle inequality and are never certified. length: |q|, which with dim bounds what float32
+    rounding does to the database's distances: near-equal vectors far from the origin are not certified.
     """
     if metric == "ip" or not np.isfinite(kth + farthest + key_distance):
         return False
@@ -60,4 +79,7 @@ def certified(kth: float, farthest: float, key_distance: float, metric: str) -> 
         return True  # the same query: the list is its own
     if metric == "cosine":
         kth, farthest, key_distance = (float(np.sqrt(2 * max(d, 0.0))) for d in (kth, farthest, key_distance))
-    return kth <= farthest - key_distance - 1e-6 * max(farthest, 1e-30)
+        length = 1.0
+    # Thrice: `farthest` may have been raised by at_most, which undoes it and leaves the bound itself.
+    error = 3 * slack(2 * length + kth + key_distance, dim)
+    return kth <= float(np.sqrt(max(farthest**2 - error, 0.0))) - key_distance - 1e-6 * max(farthest, 1e-30)
