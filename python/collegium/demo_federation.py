@@ -154,8 +154,8 @@ def _table(rows: list[dict[str, Any]]) -> None:
             f"{r['p50 ms']:8.1f}{r['max ms']:8.0f}"
         )
     print(
-        f"\nA stopped process keeps its connection open and never answers: a query waits {TIMEOUT:g} s for it, and "
-        "after three\nof them the breaker leaves it out. Nothing is lost: answers say which sources are missing and why."
+        f"\nA stopped process keeps its connection open and never answers: a query waits {TIMEOUT:g} s for it, "
+        "and after three\nof them the breaker leaves it out. Nothing is lost: answers say which sources are missing and why."
     )
 
 

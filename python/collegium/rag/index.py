@@ -25,8 +25,8 @@ class SearchResult(tuple[Floats, Ids]):
     """The pair (D, I) of a search, as FAISS returns it, which knows more when asked.
 
     hit_mask: bool (B,), rows that the index was not asked for. certified: bool (B,), rows that came from the cache and
-    are provably the index's own k nearest, but for the choice between equally near ones. key_distance: float32 (B,) to the
-    cached query, NaN on a miss.
+    are provably the index's own k nearest, but for the choice between equally near ones. key_distance:
+    float32 (B,) to the cached query, NaN on a miss.
     """
 
     hit_mask: NDArray[np.bool_]
