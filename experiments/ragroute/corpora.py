@@ -23,7 +23,7 @@ K = 10
 WITHOUT = ("robust04", "trec-news", "signal1m")  # the engines of FeB4RAG that the paper leaves out
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class World:
     """Q float32 (n, d); Y uint8 (n, N): the source holds a passage of the query's best k; counts int32 (n, N): how
     many, or None where only labels are known; part (n,): a name for each query, by which it is split."""
