@@ -1,4 +1,4 @@
-"""What the tests of `SourceRouter` share: a small federation, a quick fit, and whole rows as the reference builds them."""
+"""What the tests of `SourceRouter` share: a small federation, a quick fit, whole rows as the reference builds them."""
 
 import warnings
 
