@@ -13,18 +13,21 @@ enum {
     CHUNK = 1 << 14 /* parameters of an Adam step a thread takes at once */
 };
 
-/* ---- one layer's room for a batch; rows are `wide` floats apart, the padding stays zero ---- */
+/* ---- one layer's room for a batch; the padding stays zero ---- */
+
+/* Rows are an odd number of cache lines apart (base/buf.h): the gradient of weights walks down columns, and with a
+ * power of two all rows would share a few sets of the first-level cache. */
 
 typedef struct layer {
-    size_t n, wide;
-    float *hat;       /* LayerNorm's x; later the gradient of its gain */
-    float *h;         /* output, after dropout */
-    float *dy;        /* gradient of h, then of LayerNorm's output */
-    float *dz;        /* the product's output, later its gradient */
-    float *r;         /* (batch) 1 / sqrt(var + eps) */
-    const float **in; /* (batch) rows of h */
-    float **to;       /* (batch) rows of dz ... */
-    float **dy_row;   /* ... and of dy */
+    size_t n, wide, ld; /* wide: whole panels; ld: floats from row to row */
+    float *hat;         /* LayerNorm's x; later the gradient of its gain */
+    float *h;           /* output, after dropout */
+    float *dy;          /* gradient of h, then of LayerNorm's output */
+    float *dz;          /* the product's output, later its gradient */
+    float *r;           /* (batch) 1 / sqrt(var + eps) */
+    const float **in;   /* (batch) rows of h */
+    float **to;         /* (batch) rows of dz ... */
+    float **dy_row;     /* ... and of dy */
     const float **dz_row;
 } layer;
 
@@ -35,7 +38,10 @@ typedef struct work {
     const cg_router_kernels *run;
     float *params, *first, *second, *g;
     layer one, two;
-    const float **x;       /* (batch) queries of the rows */
+    const float **from; /* (batch) queries of the rows, where they lie ... */
+    const float **x;    /* ... and copied: rows of `copy`, ldx floats apart */
+    float *copy;
+    size_t ldx;
     const float **ones;    /* (batch) pointers to 1: the input of every bias */
     const float **cross;   /* (batch) pointers to the rows' dot feature */
     const float **error;   /* (batch) pointers to d_logit */
@@ -54,7 +60,7 @@ static const float *tensor(const work *w, int t) { return w->params + w->net->at
 
 /* ---- forward and backward of a block of rows: everything but the gradients of weights ---- */
 
-static float *at(float *matrix, size_t row, const layer *l) { return matrix + row * l->wide; }
+static float *at(float *matrix, size_t row, const layer *l) { return matrix + row * l->ld; }
 
 static void dropped(const work *w, size_t b, uint32_t which, const layer *l, float *u) {
     if (w->how->dropout == 0.0f) return;
@@ -79,6 +85,7 @@ static void forward_rows(work *w, size_t begin, size_t end, float *u) {
     const cg_router_net *const net = w->net;
     const size_t m = end - begin, N = w->data->sources;
     layer *const one = &w->one, *const two = &w->two;
+    for (size_t b = begin; b < end; b++) memcpy(w->copy + b * w->ldx, w->from[b], net->queries * sizeof *w->copy);
     cg_gemm_rows_f32(m, one->wide, net->queries, w->x + begin, tensor(w, CG_ROUTER_WQ), NULL, CG_ACT_NONE,
                      one->to + begin);
     for (size_t b = begin; b < end; b++) {
@@ -150,9 +157,9 @@ static double panel(const work *w, int t, size_t p, size_t in, size_t m, const f
 
 static double vectors(const work *w, const layer *l, size_t p, int bias, int gain, int shift) {
     const size_t j = p * CG_PANEL;
-    return panel(w, bias, p, 1, w->m, w->ones, l->dz + j, l->wide) +
-           panel(w, gain, p, 1, w->m, w->ones, l->hat + j, l->wide) +
-           panel(w, shift, p, 1, w->m, w->ones, l->dy + j, l->wide);
+    return panel(w, bias, p, 1, w->m, w->ones, l->dz + j, l->ld) +
+           panel(w, gain, p, 1, w->m, w->ones, l->hat + j, l->ld) +
+           panel(w, shift, p, 1, w->m, w->ones, l->dy + j, l->ld);
 }
 
 static double first_panel(const work *w, size_t p, float *of_source) {
@@ -160,19 +167,19 @@ static double first_panel(const work *w, size_t p, float *of_source) {
     const size_t N = w->data->sources;
     const layer *const l = &w->one;
     const float *const dz = l->dz + p * CG_PANEL;
-    double sum = panel(w, CG_ROUTER_WQ, p, net->queries, w->m, w->x, dz, l->wide);
+    double sum = panel(w, CG_ROUTER_WQ, p, net->queries, w->m, w->x, dz, l->ld);
     memset(of_source, 0, N * CG_PANEL * sizeof *of_source);
     for (size_t b = 0; b < w->m; b++)
-        for (size_t j = 0; j < CG_PANEL; j++) of_source[(size_t)w->rows[b] % N * CG_PANEL + j] += dz[b * l->wide + j];
+        for (size_t j = 0; j < CG_PANEL; j++) of_source[(size_t)w->rows[b] % N * CG_PANEL + j] += dz[b * l->ld + j];
     sum += panel(w, CG_ROUTER_WS, p, net->statics, N, w->statics, of_source, CG_PANEL);
-    if (net->crosses) sum += panel(w, CG_ROUTER_WX, p, 1, w->m, w->cross, dz, l->wide);
+    if (net->crosses) sum += panel(w, CG_ROUTER_WX, p, 1, w->m, w->cross, dz, l->ld);
     return sum + vectors(w, l, p, CG_ROUTER_B1, CG_ROUTER_G1, CG_ROUTER_A1);
 }
 
 static double second_panel(const work *w, size_t p) {
     const layer *const l = &w->two;
-    double sum = panel(w, CG_ROUTER_W2, p, w->net->hidden1, w->m, w->one.in, l->dz + p * CG_PANEL, l->wide);
-    sum += panel(w, CG_ROUTER_W3, p, 1, w->m, w->error, l->h + p * CG_PANEL, l->wide);
+    double sum = panel(w, CG_ROUTER_W2, p, w->net->hidden1, w->m, w->one.in, l->dz + p * CG_PANEL, l->ld);
+    sum += panel(w, CG_ROUTER_W3, p, 1, w->m, w->error, l->h + p * CG_PANEL, l->ld);
     if (p == 0) {
         float total = 0.0f;
         for (size_t b = 0; b < w->m; b++) total += w->d_logit[b];
@@ -203,7 +210,7 @@ static void gather(work *w, const int32_t *rows, size_t m) {
     w->m = m;
     for (size_t b = 0; b < m; b++) {
         const size_t q = (size_t)rows[b] / d->sources, s = (size_t)rows[b] % d->sources;
-        w->x[b] = d->queries + ((size_t)d->encoder[s] * d->count + q) * w->net->queries;
+        w->from[b] = d->queries + ((size_t)d->encoder[s] * d->count + q) * w->net->queries;
         if (d->crosses) w->cross[b] = d->crosses + rows[b];
     }
 }
@@ -245,30 +252,34 @@ static void *take(place *p, size_t count, size_t item) {
 static void lay_layer(place *p, layer *l, size_t n, size_t wide, size_t batch) {
     l->n = n;
     l->wide = wide;
-    l->hat = take(p, batch * wide, sizeof(float));
-    l->h = take(p, batch * wide, sizeof(float));
-    l->dy = take(p, batch * wide, sizeof(float));
-    l->dz = take(p, batch * wide, sizeof(float));
+    l->ld = cg_buf_ld(wide, sizeof(float));
+    l->hat = take(p, batch * l->ld, sizeof(float));
+    l->h = take(p, batch * l->ld, sizeof(float));
+    l->dy = take(p, batch * l->ld, sizeof(float));
+    l->dz = take(p, batch * l->ld, sizeof(float));
     l->r = take(p, batch, sizeof(float));
     l->in = take(p, batch, sizeof(float *));
     l->to = take(p, batch, sizeof(float *));
     l->dy_row = take(p, batch, sizeof(float *));
     l->dz_row = take(p, batch, sizeof(float *));
     for (size_t b = 0; p->memory && b < batch; b++) {
-        l->in[b] = l->h + b * wide;
-        l->dz_row[b] = l->to[b] = l->dz + b * wide;
-        l->dy_row[b] = l->dy + b * wide;
+        l->in[b] = l->h + b * l->ld;
+        l->dz_row[b] = l->to[b] = l->dz + b * l->ld;
+        l->dy_row[b] = l->dy + b * l->ld;
     }
 }
 
 static size_t lay(work *w, size_t batch, void *memory) {
     static const float one = 1.0f;
     const cg_router_net *const net = w->net;
-    const size_t N = w->data->sources, wide = (net->hidden1 + CG_PANEL - 1) / CG_PANEL * CG_PANEL;
+    const size_t N = w->data->sources;
     place p = {memory, 0};
     w->g = take(&p, net->at[CG_ROUTER_TENSORS], sizeof(float));
     lay_layer(&p, &w->one, net->hidden1, net->wide1, batch);
     lay_layer(&p, &w->two, net->hidden2, net->wide2, batch);
+    w->ldx = cg_buf_ld(net->queries, sizeof(float));
+    w->copy = take(&p, batch * w->ldx, sizeof(float));
+    w->from = take(&p, batch, sizeof(float *));
     w->x = take(&p, batch, sizeof(float *));
     w->ones = take(&p, batch, sizeof(float *));
     w->cross = take(&p, batch, sizeof(float *));
@@ -277,9 +288,10 @@ static size_t lay(work *w, size_t batch, void *memory) {
     w->d_logit = take(&p, batch, sizeof(float));
     w->loss = take(&p, batch, sizeof(double));
     w->shift = take(&p, N * net->wide1, sizeof(float));
-    w->flip = take(&p, wide * net->hidden2, sizeof(float));
+    w->flip = take(&p, net->wide1 * net->hidden2, sizeof(float));
     w->norm = take(&p, (net->wide1 + net->wide2) / CG_PANEL, sizeof(double));
     for (size_t b = 0; memory && b < batch; b++) {
+        w->x[b] = w->copy + b * w->ldx;
         w->ones[b] = &one;
         w->error[b] = w->d_logit + b;
     }
@@ -309,7 +321,7 @@ static int check(const cg_router_net *net, const cg_router_data *d, const cg_rou
                            (long long)d->encoder[s]);
     for (size_t i = 0; i < count; i++)
         if (rows[i] < 0 || (size_t)rows[i] >= d->count * d->sources)
-            return cg_fail(err, CG_EVALUE, "rows[%zu]: expected 0 to %zu, got %ld", i, d->count * d->sources - 1,
+            return cg_fail(err, CG_EVALUE, "rows[%zu]: expected below %zu, got %ld", i, d->count * d->sources,
                            (long)rows[i]);
     return CG_OK;
 }

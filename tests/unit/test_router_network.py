@@ -348,7 +348,7 @@ def test_bad_arguments():
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"rows": np.array([400], "i4")}, r"rows\[0\]: expected 0 to 159"),
+        ({"rows": np.array([400], "i4")}, r"rows\[0\]: expected below 160"),
         ({"encoder": np.array([0, 0, 1, 0])}, r"encoder\[2\]"),
         ({"dropout": 1.0}, "dropout"),
         ({"pos_weight": 0.0}, "pos_weight"),

@@ -75,8 +75,10 @@ class NetworkRouter(Router):
 
     def _thresholds(self) -> Floats:
         if self._limits is None:
-            self._limits = np.empty(len(self.sources), np.float32)
-            self._limits[:] = self._threshold  # ValueError where their number is another
+            N = len(self.sources)
+            if np.shape(self._threshold) not in ((), (N,)):
+                raise ValueError(f"threshold: expected a number or shape ({N},), got {np.shape(self._threshold)}")
+            self._limits = np.full(N, self._threshold, np.float32)
         return self._limits
 
     def _repack(self) -> None:
@@ -137,6 +139,8 @@ class NetworkRouter(Router):
                 )
             except (TypeError, ValueError):
                 pass
+        if "threshold" not in policy:
+            policy["threshold"] = self._thresholds()
         return super().select(Q, **policy)
 
     # ---- sources come and go ----

@@ -228,12 +228,12 @@ def split_queries(n: int, validation: float, seed: int) -> tuple[Ids, Ids]:
 def warn_of_labels(Y: Labels, Y_validation: Labels, names: tuple[str, ...]) -> None:
     """What is legal and rarely meant."""
     if len(Y) < 50:
-        warnings.warn(f"Y: {len(Y)} training queries; expected at least 50 for more than noise", stacklevel=4)
+        warnings.warn(f"Y: {len(Y)} training queries; expected at least 50 for more than noise", stacklevel=3)
     rate = Y.mean(axis=0) if len(Y) else np.zeros(len(names))
     for name, r in zip(names, rate, strict=True):
         if r in (0.0, 1.0):
             what = "every" if r else "no"
             warnings.warn(f"Y: source {name!r} is relevant for {what} training query: its prediction is constant",
-                          stacklevel=4)  # fmt: skip
+                          stacklevel=3)  # fmt: skip
     if len(Y_validation) and not Y_validation.any():
-        warnings.warn("Y: no positive label among the validation queries: thresholds mean nothing", stacklevel=4)
+        warnings.warn("Y: no positive label among the validation queries: thresholds mean nothing", stacklevel=3)
