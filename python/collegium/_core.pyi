@@ -268,3 +268,37 @@ class Cache:
     def _restore(self, columns: dict[str, NDArray[Any]], /) -> None: ...
     def _stats(self) -> dict[str, Any]: ...
     def _set_tolerance(self, tolerance: Any, /) -> None: ...
+
+# ---- router: search, merge, statistics ----
+
+# The best rows by metric 0 (inner product), 1 (squared L2) or 2 (product over the row's norm) into D, I (B, k).
+def search_flat(
+    metric: int,
+    vectors: NDArray[np.float32],
+    norms: NDArray[np.float32],
+    Q: NDArray[np.float32],
+    D: NDArray[np.float32],
+    I: NDArray[np.int64],
+    /,
+) -> None: ...
+
+# D, I: (S, B, k). merged, source, ids: (B, k_out). counts: (B, S).
+def merge_topk(
+    D: NDArray[np.float32],
+    I: NDArray[np.int64],
+    larger_is_better: bool,
+    merged: NDArray[np.float32],
+    source: NDArray[np.int32],
+    ids: NDArray[np.int64],
+    counts: NDArray[np.int32],
+    /,
+) -> None: ...
+
+# Adds the rows to sum and, at unit length, to unit (d,); writes their lengths to norms (n,).
+def source_stats(
+    vectors: NDArray[np.float32],
+    sum: NDArray[np.float64],
+    unit: NDArray[np.float64],
+    norms: NDArray[np.float32],
+    /,
+) -> None: ...

@@ -1,0 +1,6 @@
+/* csrc/router/stats_base.c */
+#include "stats_loops.h"
+
+void cg_stats_base(size_t n, size_t d, const float *x, size_t ldx, double *sum, double *unit, float *norms) {
+    add_block(n, d, x, ldx, sum, unit, norms);
+}
