@@ -24,11 +24,8 @@ from .wire import Reply
 class Endpoint(Protocol):
     """Its coroutines run on the loop of `client`, and raise SourceError."""
 
-    @property
-    def timeout(self) -> float | None: ...
-    @property
-    def known(self) -> Source | None:
-        """Its statistics, None before it was asked."""
+    timeout: float | None  # s, in place of the retriever's
+    known: Source | None  # its statistics, None before it told them
 
     async def adescribe(self, client: Client, usage: Usage | None = None) -> Source: ...
     async def ask(self, client: Client, Q: Floats, k: int, usage: Usage) -> Reply: ...

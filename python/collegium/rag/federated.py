@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,14 +52,16 @@ class FederatedRetriever:
     sources: a list, or {name: source}; each an `HttpSource`, anything Searchable, or an index (FAISS, hnswlib,
       usearch) or array, which needs a name. Their statistics are read here, for at most `timeout`; one that does not
       answer is described when it first does.
-    router: who is asked: a `SourceRouter` or baseline, matched to the sources by name; "all", "none", "random",
-      "centroid". on_empty: "top1", "all" or "none", in place of the router's own policy. seed: of "random".
+    router: who is asked: a `SourceRouter` or baseline, matched to the sources by name; "all", "none", "random" (half
+      of the sources), "centroid" (the two with the nearest centroids). on_empty: "top1", "all" or "none", in place of
+      the router's own policy. seed: of "random".
     k: documents a query. timeout: s for each source, unless it has its own. deadline: s for selection and all sources.
     on_failure: "partial": whoever answered counts; "raise": AllSourcesFailed where nobody did; "next": the likeliest
       sources not yet asked are asked in place of those that failed, inside the deadline.
     hedge: s after which an unanswered request is sent once more, the first answer counts (HTTP; costs up to twice).
     fusion: "score" merges by score (default), which needs one encoder, metric and normalisation; else a method of
-      `collegium.rag.fuse`: "rrf", "minmax", "cori", "interleave", weighted by the router's scores.
+      `collegium.rag.fuse`: "rrf", "minmax", "cori", "interleave", weighted by the router's scores where none of them
+      is negative.
     dedup_key: passage -> key, or the name of a field: of documents with equal keys the best stays, and others move up.
     encoder: text -> vector, or text -> {encoder: vector}; then queries may be strings.
     breaker: makes a source's `Breaker`; None: none.
@@ -136,11 +139,11 @@ class FederatedRetriever:
         return await self._search(q, k, Awaiting(self._client))
 
     def refresh(self) -> dict[str, Source]:
-        """Reads the statistics of all sources again. Returns those of the sources that answered.
+        """Reads the statistics of all sources again; of one that does not answer, the old ones stay.
 
         Changed version tags call `on_version_change`. Raises ValueError for a source whose dimension changed.
         """
-        known = self._federation.refresh()
+        known = {s.name: s for s in self._federation.refresh()}
         for name, s in known.items():
             self._see(name, s.version)
         return known
@@ -169,7 +172,7 @@ class FederatedRetriever:
             encode = self.encoder
             if encode is None:
                 raise TypeError("q: expected vectors, or a retriever with encoder=, got a text")
-            q = _side_by_side([await caller.slow(lambda t=t: encode(t)) for t in texts])
+            q = _side_by_side([await caller.slow(partial(encode, t)) for t in texts])
         elif isinstance(q, Mapping):
             single = all(asarray(a, "q").ndim == 1 for a in q.values())
         else:
@@ -214,7 +217,7 @@ class FederatedRetriever:
         return result
 
     def _reasons(self, asks: list[Ask], mask: Mask) -> dict[str, dict[str, str]]:
-        skipped = {n: "not selected" for n, asked in zip(self.names, mask.any(axis=0)) if not asked}
+        skipped = {n: "not selected" for n, asked in zip(self.names, np.any(mask, axis=0).tolist()) if not asked}
         failed: dict[str, str] = {}
         details: dict[str, str] = {}
         for a in asks:

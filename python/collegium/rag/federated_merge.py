@@ -8,19 +8,21 @@ from typing import Any
 import numpy as np
 
 from .._check import choice
+from . import fusion
 from .fanout import Ask
 from .merge import Merged, deduplicate, merge_topk
 from .seam import Floats
+from .wire import best_first
 
-METHODS = ("score", "rrf", "minmax", "cori", "interleave")
+METHODS = ("score", *fusion.METHODS)
 Passages = Sequence[Mapping[int, Any]]  # for each source: id -> passage
 
 
 class Merger:
-    """fusion: one of METHODS, None is "score". dedup_key: passage -> key, or the name of a field of it."""
+    """method: one of METHODS, None is "score". dedup_key: passage -> key, or the name of a field of it."""
 
-    def __init__(self, fusion: str | None, dedup_key: Callable[[Any], Any] | str | None) -> None:
-        self.method = choice("score" if fusion is None else fusion, "fusion", METHODS)
+    def __init__(self, method: str | None, dedup_key: Callable[[Any], Any] | str | None) -> None:
+        self.method = choice("score" if method is None else method, "fusion", METHODS)
         if dedup_key is not None and not callable(dedup_key) and not isinstance(dedup_key, str):
             raise TypeError(f"dedup_key: expected a function or the name of a field, got {dedup_key!r}")
         self._key = _field(dedup_key) if isinstance(dedup_key, str) else dedup_key
@@ -35,19 +37,15 @@ class Merger:
         passages: list[dict[int, Any]] = [{} for _ in range(N)]
         for ask in asks:
             if ask.reply is not None:
-                D[ask.source, ask.rows], I[ask.source, ask.rows] = ask.reply.D, ask.reply.I
+                found = best_first(ask.reply.D, ask.reply.I, larger[ask.source])
+                D[ask.source, ask.rows], I[ask.source, ask.rows] = found
                 passages[ask.source].update(ask.reply.passages)
-        direction = all(larger)
-        if not direction and any(larger):  # a fusion goes by ranks or by scores within a source
-            D[~np.array(larger)] *= -1
-            direction = True
         most = k if self._key is None else N * k
         if self.method == "score":
-            merged = merge_topk(D, I, direction, most)
+            merged = merge_topk(D, I, larger[0], most)  # the same for all, or scores would not compare
         else:
-            from .fusion import fuse
-
-            merged = fuse(D, I, weights=P, method=self.method, larger_is_better=direction, k=most)
+            weights = P if (P >= 0).all() else None  # scores of a router that are no probabilities may be negative
+            merged = fusion.fuse(I, D, weights=weights, method=self.method, larger_is_better=larger, k=most)
         if self._key is not None:
             key = self._key
 

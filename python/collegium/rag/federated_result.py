@@ -127,13 +127,12 @@ def stacked(parts: Sequence[FederatedResult]) -> FederatedResult:
     if len(parts) == 1:
         return parts[0]
     whole = {id(p.timings): p for p in parts}.values()
-    arrays = {name: np.concatenate([getattr(p, name) for p in parts]) for name in _BY_ROW if name != "passages"}
-    merged = {name: {n: r for p in whole for n, r in getattr(p, name).items()} for name in ("failed", "details")}
-    answered = arrays["selected_mask"].any(axis=0)
-    skipped = {n: r for p in whole for n, r in p.skipped.items()}
-    skipped = {n: r for n, r in skipped.items() if r != "not selected" or not answered[parts[0].names.index(n)]}
+    columns: dict[str, Any] = {n: np.concatenate([getattr(p, n) for p in parts]) for n in _BY_ROW if n != "passages"}
+    for name in ("failed", "details", "skipped", "timings"):
+        columns[name] = {key: value for p in whole for key, value in getattr(p, name).items()}
+    chosen = {n for p in whole for n in p.selected}
+    columns["skipped"] = {n: r for n, r in columns["skipped"].items() if r != "not selected" or n not in chosen}
     return replace(
-        parts[0], **arrays, **merged, skipped=skipped, passages=[row for p in parts for row in p.passages],
-        timings={k: v for p in whole for k, v in p.timings.items()},
+        parts[0], **columns, passages=[row for p in parts for row in p.passages],
         bytes_in=sum(p.bytes_in for p in whole), bytes_out=sum(p.bytes_out for p in whole),
     )  # fmt: skip

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._check import choice
+from .baselines import CentroidRouter, RandomRouter
 from .endpoint import Endpoint, LocalEndpoint
 from .http_client import Client
 from .http_source import HttpSource, SourceError
@@ -26,7 +28,7 @@ class Federation:
     """Sources, in one order, and what is known of them.
 
     sources: list or {name: source}. score: their scores will be compared. timeout: s that describing may take.
-    Attributes: names (N,), endpoints (N,).
+    Attributes: names (N,), endpoints (N,), known: statistics (N,), None of those that have not told them yet.
     """
 
     def __init__(self, sources: Any, client: Client, score: bool, timeout: float) -> None:
@@ -37,6 +39,7 @@ class Federation:
         self._client, self._score, self._timeout = client, score, timeout
         self.endpoints: list[Endpoint] = []
         self.names: tuple[str, ...] = ()
+        self.known: list[Source | None] = []
         try:
             for name, source in given:
                 self.endpoints.append(_endpoint(source, name, several))
@@ -44,14 +47,14 @@ class Federation:
             self.names = tuple(_name(n, s, e) for (n, s), e in zip(given, self.endpoints))
             if len(set(self.names)) < len(self.names):
                 raise ValueError(f"sources: expected different names, got {', '.join(self.names)}")
-            if score:
-                comparable([s for s in self.known if s is not None])
+            self.known = [self._told(s) for s in range(len(given))]
+            self._compare()
         except BaseException:
             self.close()
             raise
 
     def _describe(self) -> None:
-        """Asks all at once; who does not answer stays unknown (None) and is asked again when it is searched."""
+        """Asks all at once. Who does not answer in time is asked again when it is searched."""
 
         async def all_of_them() -> None:
             asking = [asyncio.ensure_future(e.adescribe(self._client)) for e in self.endpoints]
@@ -62,26 +65,30 @@ class Federation:
 
         self._client.run(all_of_them())
 
-    @property
-    def known(self) -> list[Source | None]:
-        """Statistics, under the names used here."""
-        return [
-            e.known if e.known is None or e.known.name == name else replace(e.known, name=name)
-            for name, e in zip(self.names, self.endpoints)
-        ]
+    def _told(self, s: int) -> Source | None:
+        """What the source says of itself, under the name it has here."""
+        told = self.endpoints[s].known
+        return told if told is None or told.name == self.names[s] else replace(told, name=self.names[s])
 
-    def refresh(self) -> dict[str, Source]:
-        """Reads the statistics again. Returns those of who answered. Raises ValueError for a changed dim."""
-        before = self.known
-        for e in self.endpoints:
-            e.known = None
+    def _compare(self, *more: Source) -> None:
+        sources = [*(s for s in self.known if s is not None), *more]
+        for encoder in {s.encoder for s in sources}:
+            dims = {s.name: s.dim for s in sources if s.encoder == encoder and s.dim is not None}
+            if len(set(dims.values())) > 1:
+                raise ValueError(f"sources: expected one dim for encoder {encoder!r}, got {dims}")
+        if self._score:
+            comparable(sources)
+
+    def refresh(self) -> list[Source]:
+        """Reads the statistics again. Returns all that are known. Raises ValueError for a source whose dim changed, and
+        goes on with the old statistics of that one."""
         self._describe()
-        for e, old in zip(self.endpoints, before):
-            if e.known is None:
-                e.known = old
-            elif old is not None and old.dim != e.known.dim:
-                raise ValueError(f"source {old.name!r}: expected dim {old.dim}, as before, got {e.known.dim}")
-        return {s.name: s for s in self.known if s is not None}
+        for s, old in enumerate(self.known):
+            new = self._told(s)
+            if old is not None and new is not None and old.dim != new.dim:
+                raise ValueError(f"source {old.name!r}: expected dim {old.dim}, as before, got {new.dim}")
+            self.known[s] = new
+        return [s for s in self.known if s is not None]
 
     def check(self, Q: Any) -> Queries:
         """Checked queries by encoder. Raises ValueError naming the encoder or a source."""
@@ -94,22 +101,29 @@ class Federation:
         """(source, rows) -> its queries. Raises SourceError for a source that was unknown so far and does not fit."""
 
         def of(s: int, rows: NDArray[np.int64]) -> Floats:
-            known = self.known
-            about, name = known[s], self.names[s]
-            assert about is not None
-            array = Q.get(about.encoder)
-            if array is None:
-                raise SourceError(name, "wrong encoder", f"expected one of {sorted(Q)}, got {about.encoder!r}")
-            if about.dim is not None and about.dim != array.shape[1]:
-                raise SourceError(name, "wrong dimension", f"expected {array.shape[1]}, the query's, got {about.dim}")
-            try:
-                if self._score:
-                    comparable([k for k in known if k is not None])
-            except ValueError as e:
-                raise SourceError(name, "not comparable", str(e)) from e
+            array = Q.get(self._admit(s, Q).encoder)
+            assert array is not None
             return array[rows]
 
         return of
+
+    def _admit(self, s: int, Q: Queries) -> Source:
+        about, name = self.known[s], self.names[s]
+        if about is not None:
+            return about
+        about = self._told(s)
+        assert about is not None
+        if about.encoder not in Q:
+            raise SourceError(name, "wrong encoder", f"expected one of {sorted(Q)}, got {about.encoder!r}")
+        if about.dim not in (None, Q[about.encoder].shape[1]):
+            expected = Q[about.encoder].shape[1]
+            raise SourceError(name, "wrong dimension", f"expected {expected}, the query's, got {about.dim}")
+        try:
+            self._compare(about)
+        except ValueError as e:
+            raise SourceError(name, "not comparable", str(e)) from e
+        self.known[s] = about
+        return about
 
     def larger_is_better(self) -> list[bool]:
         """The direction of each source's scores."""
@@ -142,7 +156,12 @@ class Federation:
         return router, select
 
     def _baseline(self, name: str, seed: int) -> Router:
-        raise NotImplementedError
+        choice(name, "router", ("all", "none", "random", "centroid"))
+        encoder = next((s.encoder for s in self.known if s is not None), "")
+        sources = [s or Source(n, encoder=encoder) for n, s in zip(self.names, self.known)]
+        n = len(sources)
+        baseline = RandomRouter(max(1, n // 2), seed) if name == "random" else CentroidRouter(min(2, n))
+        return baseline.fit(None, None, sources)
 
     def _warn(self, router: Router, k: int) -> None:
         trained = getattr(router, "k", None)

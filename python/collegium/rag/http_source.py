@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 import threading
+from collections.abc import Coroutine
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -17,6 +18,8 @@ from .http_client import Client, Usage, current
 from .seam import Floats, Ids
 from .source import Source, queries
 from .wire import Malformed, Reply, best_first
+
+T = TypeVar("T")
 
 
 class SourceError(ConnectionError):
@@ -59,7 +62,7 @@ class HttpSource:
         self.max_reply = integer(max_reply, "max_reply", 1)
         self.binary = bool(binary)
         self._name = name
-        self._source: Source | None = None
+        self.known: Source | None = None  # what describe() learned
         self._headers = {"Accept": wire.TENSORS if binary else wire.JSON}
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
@@ -75,12 +78,7 @@ class HttpSource:
     @property
     def label(self) -> str:
         """The name where it is known, else the URL."""
-        return self._name or (self._source.name if self._source is not None else self.url)
-
-    @property
-    def known(self) -> Source | None:
-        """What describe() last learned."""
-        return self._source
+        return self._name or (self.known.name if self.known is not None else self.url)
 
     def search(self, Q: Any, k: int) -> tuple[Floats, Ids]:
         """(D, I), float32 and int64 (B, k), best first, id -1 for "no more". Q: float32 (B, d) or (d,).
@@ -96,17 +94,19 @@ class HttpSource:
     async def asearch(self, Q: Any, k: int) -> tuple[Floats, Ids]:
         """As search(), from any event loop."""
         client = self._own()
-        about = self._source or await client.arun(self._timed(self.adescribe(client)))
+        about = self.known
+        if about is None:
+            about = await client.arun(self._timed(self.adescribe(client)))
         rows = queries(Q, [about])[about.encoder]
         reply = await client.arun(self._timed(self.ask(client, rows, integer(k, "k", 1), Usage())))
         return best_first(reply.D, reply.I, about.larger_is_better)
 
     def describe(self, refresh: bool = False) -> Source:
         """Its statistics, from /v1/stats, kept until refresh=True. Raises SourceError."""
-        if self._source is None or refresh:
+        if self.known is None or refresh:
             client = self._own()
             return client.run(self._timed(self.adescribe(client)))
-        return self._source
+        return self.known
 
     async def adescribe(self, client: Client, usage: Usage | None = None) -> Source:
         """Asks for the statistics, on the loop of `client`."""
@@ -115,8 +115,8 @@ class HttpSource:
             told = wire.decode_stats(body)
         except Malformed as e:
             raise SourceError(self.label, "malformed reply", str(e)) from e
-        self._source = told if self._name is None else replace(told, name=self._name)
-        return self._source
+        self.known = told if self._name is None else replace(told, name=self._name)
+        return self.known
 
     async def ask(self, client: Client, Q: Floats, k: int, usage: Usage) -> Reply:
         """One search on the loop of `client`; the reply is checked, but not sorted. Raises SourceError.
@@ -175,7 +175,7 @@ class HttpSource:
             parts.append(part)
         return b"".join(parts)
 
-    async def _timed(self, work: Any) -> Any:
+    async def _timed(self, work: Coroutine[Any, Any, T]) -> T:
         try:
             return await asyncio.wait_for(work, self.timeout or 10.0)
         except asyncio.TimeoutError:
@@ -201,7 +201,7 @@ class HttpSource:
         self.close()
 
     def __repr__(self) -> str:
-        s = self._source
+        s = self.known
         size = "" if s is None else f", {s.count} x {s.dim}, metric={s.metric!r}"
         return f"HttpSource({self.url!r}, name={self.label!r}{size})"
 

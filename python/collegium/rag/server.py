@@ -4,6 +4,8 @@ Starlette routes, uvicorn speaks HTTP and TLS. Searches run on threads, so that 
 ``/healthz``. Needs starlette and uvicorn: pip install 'collegium[rag]'.
 """
 
+# mypy: allow-subclassing-any
+
 from __future__ import annotations
 
 import contextlib

@@ -1,9 +1,9 @@
 """Bodies that a retriever and a source exchange over HTTP: JSON, or one safetensors buffer. Whatever comes is checked.
 
-``POST /v1/search`` takes ``{"vector": [..] | [[..], ..], "k": 10}``, or ``application/octet-stream``, a tensor
+``POST /v1/search`` takes ``{"vector": [..] | [[..], ..], "k": 10}``, or as ``application/octet-stream`` a tensor
 ``vector``, float32 (d,) or (B, d), with ``k`` in the metadata. The reply has ``ids`` int64 and ``scores`` float32 of
-the shape (m,) or (B, m), m <= k, ``passages`` (a list of the same shape, None where there is none) and ``version``. In JSON
-rows may be shorter than m; in a tensor id -1 stands for "no more", and the passages are JSON in a uint8 tensor.
+shape (m,) or (B, m), m <= k, ``passages`` (a list of the same shape, None where there is none) and ``version``. In
+JSON rows may be shorter than m; in a tensor id -1 stands for "no more", and passages are JSON in a uint8 tensor.
 The binary form of a query of 768 numbers is a fifth of its text.
 """
 
@@ -23,7 +23,8 @@ from .seam import Floats, Ids
 from .source import Source
 
 JSON, TENSORS = "application/json", "application/octet-stream"
-_TYPES = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8"), "U8": np.dtype("u1")}
+_deserialize: Any = deserialize  # which is not typed
+_TYPES: dict[Any, Any] = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8"), "U8": np.dtype("u1")}
 _STATS = ("name", "count", "dim", "metric", "normalised", "centroid", "density", "encoder", "version", "cost")
 
 
@@ -221,7 +222,7 @@ def _read_json(body: bytes) -> dict[str, Any]:
 def _read_tensors(body: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """(tensors, metadata). `deserialize` checks the header and every size, and gives all but the metadata."""
     try:
-        found = deserialize(body)
+        found = _deserialize(body)
     except SafetensorError as e:
         raise ValueError(f"expected safetensors, got {len(body)} bytes that are none: {e}") from e
     unknown = [t["dtype"] for _, t in found if t["dtype"] not in _TYPES]
