@@ -96,7 +96,9 @@ class Fault:
         finally:
             writer.close()
 
-    def reply(self, writer: asyncio.StreamWriter, body: bytes, status: str = "200 OK", length: int | None = None) -> None:
+    def reply(
+        self, writer: asyncio.StreamWriter, body: bytes, status: str = "200 OK", length: int | None = None
+    ) -> None:
         n = len(body) if length is None else length
         writer.write(f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n".encode())
         writer.write(f"Content-Length: {n}\r\nLocation: /elsewhere\r\n\r\n".encode() + body)

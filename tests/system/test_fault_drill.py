@@ -49,8 +49,8 @@ def faults():
 def test_one_of_four_stopped(tmp_path):
     """P6: kill -STOP. The reference answers 504 after 300 s and loses the three good answers."""
     rng = np.random.default_rng(0)
-    with real(tmp_path, 4) as sources, FederatedRetriever([HttpSource(u) for _, u in sources], k=5, timeout=0.3,
-                                                          deadline=0.4, breaker=lambda: Breaker(backoff=0.4)) as fr:  # fmt: skip
+    limits = {"timeout": 0.3, "deadline": 0.4, "breaker": lambda: Breaker(backoff=0.4)}
+    with real(tmp_path, 4) as sources, FederatedRetriever([HttpSource(u) for _, u in sources], k=5, **limits) as fr:
         q = rng.standard_normal(DIM).astype(np.float32)
         whole = fr.search(q)
         assert found(whole) == expected([0, 1, 2, 3], q, 5) and not whole.is_partial
@@ -74,8 +74,8 @@ def test_one_of_four_stopped(tmp_path):
 
 
 def test_one_of_four_killed(tmp_path):
-    with real(tmp_path, 4) as sources, FederatedRetriever([HttpSource(u) for _, u in sources], k=5, timeout=5,
-                                                          deadline=10, breaker=lambda: Breaker(backoff=60)) as fr:  # fmt: skip
+    limits = {"timeout": 5, "deadline": 10, "breaker": lambda: Breaker(backoff=60)}
+    with real(tmp_path, 4) as sources, FederatedRetriever([HttpSource(u) for _, u in sources], k=5, **limits) as fr:
         fr.search(ONES)
         sources[1][0].kill()
         sources[1][0].wait(10)
@@ -152,7 +152,10 @@ def test_alone_a_source_raises_its_reason(faults):
             with pytest.raises(SourceError, match=reason) as e:
                 source.search(ONES, 3)
             assert e.value.reason == reason
-    with HttpSource(faults["slow body"], binary=False, timeout=0.2) as source, pytest.raises(SourceError, match="timeout"):
+    with (
+        HttpSource(faults["slow body"], binary=False, timeout=0.2) as source,
+        pytest.raises(SourceError, match="timeout"),
+    ):
         source.search(ONES, 3)
     with pytest.raises(SourceError, match="connection refused"):
         HttpSource("http://127.0.0.1:1").describe()

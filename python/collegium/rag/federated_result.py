@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -24,6 +24,23 @@ class Hit(NamedTuple):
     id: int
     score: float
     passage: Any
+
+    @property
+    def text(self) -> str:
+        """The passage, or its field "text"; empty where there is none."""
+        text = self.passage.get("text") if isinstance(self.passage, Mapping) else self.passage
+        return "" if text is None else str(text)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The other fields of the passage, and source, id and score."""
+        more = self.passage if isinstance(self.passage, Mapping) else {}
+        return {
+            **{n: v for n, v in more.items() if n != "text"},
+            "source": self.source,
+            "id": self.id,
+            "score": self.score,
+        }
 
 
 class AllSourcesFailed(ConnectionError):
