@@ -119,9 +119,20 @@ class VectorSource:
             raise KeyError(f"ids: expected 0 to {len(self._vectors) - 1}, got {rows.min()} to {rows.max()}")
         return self._vectors[rows]
 
+    def sample(self, size: int, seed: int = 0) -> Floats:
+        """float32 (<= size, d): as many of the vectors, drawn at random without repetition; all if there are fewer."""
+        return self._vectors[_drawn(len(self._vectors), size, seed)]
+
     def passages(self, ids: Any) -> list[Any]:
         """A passage an id; None for id -1 and without passages. Raises KeyError for an id that is not there."""
         return [self._passages.get(int(i)) for i in np.atleast_1d(ids)]
+
+
+def _drawn(n: int, size: int, seed: int) -> Ids:
+    size, seed = integer(size, "size", 1), integer(seed, "seed", 0)
+    if size >= n:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(seed).choice(n, size, replace=False, shuffle=False))
 
 
 def _unit(x: Floats) -> Floats:
@@ -227,6 +238,14 @@ class FaissSource:
         if len(wanted) and wanted.min() < 0:
             raise KeyError(f"ids: expected at least 0, got {wanted.min()}")
         return matrix(self._adapter.vectors(wanted), "vectors")
+
+    def sample(self, size: int, seed: int = 0) -> Floats:
+        """float32 (<= size, d): as many of the vectors, drawn at random without repetition; all if there are fewer.
+        For indexes whose ids are 0, 1, ...; see `vectors`."""
+        count = _count(self.index)
+        if count is None:
+            raise TypeError(f"sample: {self!r} does not say how many vectors it has")
+        return self.vectors(_drawn(count, size, seed))
 
     def passages(self, ids: Any) -> list[Any]:
         """A passage an id; None for id -1 and without passages. Raises KeyError for an id that is not there."""
