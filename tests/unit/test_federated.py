@@ -432,6 +432,25 @@ def test_a_stuck_source_does_not_keep_the_process():
     assert done.returncode == 0 and done.stdout == "{'s': 'timeout'}\n" and done.stderr == ""
 
 
+def test_a_forked_child_starts_its_own_threads():
+    code = (
+        "import os, numpy as np\n"
+        "from collegium.rag.federated import FederatedRetriever\n"
+        "from collegium.rag.local_source import VectorSource\n"
+        "fr = FederatedRetriever([VectorSource(np.eye(4, dtype='f4'), name='s')], k=1, timeout=5, deadline=5)\n"
+        "assert fr.search(np.eye(4)[2]).ids.tolist() == [2]\n"
+        "child = os.fork()\n"
+        "found = fr.search(np.eye(4)[1]).ids.tolist()\n"
+        "if child == 0:\n"
+        "    fr.close()\n"
+        "    os._exit(found == [1])\n"
+        "assert found == [1] and os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+
+
 def test_indexes_are_sources_and_openmp_uses_one_thread(need):
     """Trap 16."""
     faiss = need("faiss")
@@ -535,6 +554,10 @@ def test_a_new_version_clears_the_cache_and_calls_back():
         parts[1].base = VectorSource(np.ones((3, D + 1), np.float32), name="s1")
         with pytest.raises(ValueError, match=f"source 's1': expected dim {D}, as before, got {D + 1}"):
             fr.refresh()
+        parts[1].base = VectorSource(X[1], name="s1", metric="l2")
+        with pytest.raises(ValueError, match="metric"):
+            fr.refresh()
+        assert fr.sources["s1"].metric == "ip"
 
 
 def test_the_cache_needs_one_encoder():

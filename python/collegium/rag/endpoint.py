@@ -38,16 +38,22 @@ class Lane:
     """
 
     def __init__(self, name: str, threads: int, single: bool) -> None:
-        self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._name, self._most, self._single = name, threads, single
         self._lock = threading.Lock()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._started = self._busy = 0
-        self._finalizer = weakref.finalize(self, _stop, self._jobs, threads)
+        self._finalizer = weakref.finalize(self, _stop, self._jobs, self._most)
 
     def submit(self, work: Callable[[], Any]) -> Future[Any]:
         """Runs `work` on one of the threads. A future that is cancelled before its turn is not run."""
         future: Future[Any] = Future()
         with self._lock:
+            if self._pid != os.getpid():  # a forked child has the queue, but not the threads
+                self._begin()
             self._busy += 1
             start = self._busy > self._started and self._started < self._most
             self._started += start

@@ -125,16 +125,17 @@ class _Run:
         self.asked = mask.copy()
         self.asks: list[Ask] = []
         self.running: dict[asyncio.Task[Reply], tuple[Ask, float]] = {}
+        self.bell: asyncio.Future[None] = self.loop.create_future()
 
     async def finish(self) -> list[Ask]:
         try:
             for s in np.flatnonzero(self.mask.any(axis=0)).tolist():
                 self.launch(s, np.flatnonzero(self.mask[:, s]), True)
             while self.running:
-                due = min(due for _, due in self.running.values())
-                await asyncio.wait(
-                    self.running, timeout=max(0.0, due - self.loop.time()), return_when=asyncio.FIRST_COMPLETED
-                )
+                self.bell = self.loop.create_future()
+                timer = self.loop.call_at(min(due for _, due in self.running.values()), self.ring)
+                await self.bell
+                timer.cancel()
                 self.collect()
         finally:
             for task, (ask, _) in self.running.items():  # we were cancelled
@@ -143,6 +144,11 @@ class _Run:
         for usage in (u for ask in self.asks for u in ask.usages):
             usage.settle()
         return self.asks
+
+    def ring(self, _: object = None) -> None:
+        """Something ended, or is due."""
+        if not self.bell.done():
+            self.bell.set_result(None)
 
     def launch(self, s: int, rows: NDArray[np.int64], first: bool) -> None:
         ask = Ask(s, rows, first)
@@ -155,6 +161,7 @@ class _Run:
             return
         limit = self.fan.endpoints[s].timeout or self.fan.timeout
         task = self.loop.create_task(self.fan.attempts(ask, self.vectors, self.k))
+        task.add_done_callback(self.ring)
         self.running[task] = ask, min(self.loop.time() + limit, self.deadline)
 
     def collect(self) -> None:

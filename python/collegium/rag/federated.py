@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -50,8 +51,8 @@ class FederatedRetriever:
     """Searches several sources as one.
 
     sources: a list, or {name: source}; each an `HttpSource`, anything Searchable, or an index (FAISS, hnswlib,
-      usearch) or array, which needs a name. Their statistics are read here, for at most `timeout`; one that does not
-      answer is described when it first does.
+      usearch) or array, which needs a name. Their statistics are read here, for at most `deadline`; one that does
+      not answer is described when it first does.
     router: who is asked: a `SourceRouter` or baseline, matched to the sources by name; "all", "none", "random" (half
       of the sources), "centroid" (the two with the nearest centroids). on_empty: "top1", "all" or "none", in place of
       the router's own policy. seed: of "random".
@@ -106,7 +107,7 @@ class FederatedRetriever:
         self._merger = Merger(fusion, dedup_key)
         self._client = Client()
         try:
-            self._federation = Federation(sources, self._client, self._merger.method == "score", self.timeout)
+            self._federation = Federation(sources, self._client, self._merger.method == "score", self.deadline)
             self.names = self._federation.names
             self.router, self._select = self._federation.routing(router, on_empty, self.k, seed)
             self._front = None if cache is None else CacheFront(cache, self.names)
@@ -232,7 +233,7 @@ class FederatedRetriever:
 
     def _count(self, asks: list[Ask], result: FederatedResult) -> None:
         def add(name: str, amount: float = 1, **labels: str) -> None:
-            text = ",".join(f'{key}="{value}"' for key, value in labels.items())
+            text = ",".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in labels.items())
             full = f"collegium_federated_{name}_total" + (f"{{{text}}}" if text else "")
             self.counters[full] = self.counters.get(full, 0) + amount
 

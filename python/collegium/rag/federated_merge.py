@@ -37,7 +37,9 @@ class Merger:
         passages: list[dict[int, Any]] = [{} for _ in range(N)]
         for ask in asks:
             if ask.reply is not None:
-                found = best_first(ask.reply.D, ask.reply.I, larger[ask.source])
+                found = ask.reply.D, ask.reply.I  # merge_topk sorts them, a fusion goes by their order
+                if self.method != "score":
+                    found = best_first(*found, larger[ask.source])
                 D[ask.source, ask.rows], I[ask.source, ask.rows] = found
                 passages[ask.source].update(ask.reply.passages)
         most = k if self._key is None else N * k

@@ -43,8 +43,8 @@ class Federation:
         try:
             for name, source in given:
                 self.endpoints.append(_endpoint(source, name, several))
-            self._describe()
-            self.names = tuple(_name(n, s, e) for (n, s), e in zip(given, self.endpoints))
+            trouble = self._describe()
+            self.names = tuple(_name(n, s, t) for (n, s), t in zip(given, trouble))
             if len(set(self.names)) < len(self.names):
                 raise ValueError(f"sources: expected different names, got {', '.join(self.names)}")
             self.known = [self._told(s) for s in range(len(given))]
@@ -53,17 +53,17 @@ class Federation:
             self.close()
             raise
 
-    def _describe(self) -> None:
-        """Asks all at once. Who does not answer in time is asked again when it is searched."""
+    def _describe(self) -> list[BaseException | None]:
+        """Asks all at once; returns why not, a source. Who does not answer in time is asked again when searched."""
 
-        async def all_of_them() -> None:
+        async def all_of_them() -> list[Any]:
             asking = [asyncio.ensure_future(e.adescribe(self._client)) for e in self.endpoints]
             _, late = await asyncio.wait(asking, timeout=self._timeout)
             for task in late:
                 task.cancel()
-            await asyncio.gather(*asking, return_exceptions=True)
+            return await asyncio.gather(*asking, return_exceptions=True)
 
-        self._client.run(all_of_them())
+        return [e if isinstance(e, BaseException) else None for e in self._client.run(all_of_them())]
 
     def _told(self, s: int) -> Source | None:
         """What the source says of itself, under the name it has here."""
@@ -80,15 +80,20 @@ class Federation:
             comparable(sources)
 
     def refresh(self) -> list[Source]:
-        """Reads the statistics again. Returns all that are known. Raises ValueError for a source whose dim changed, and
-        goes on with the old statistics of that one."""
+        """Reads the statistics again. Returns all that are known. Raises ValueError for a source whose dim changed, or
+        that no longer compares with the others; then the old statistics stay."""
         self._describe()
-        for s, old in enumerate(self.known):
-            new = self._told(s)
+        before, now = self.known, [self._told(s) for s in range(len(self.names))]
+        for old, new in zip(before, now):
             if old is not None and new is not None and old.dim != new.dim:
                 raise ValueError(f"source {old.name!r}: expected dim {old.dim}, as before, got {new.dim}")
-            self.known[s] = new
-        return [s for s in self.known if s is not None]
+        self.known = now
+        try:
+            self._compare()
+        except ValueError:
+            self.known = before
+            raise
+        return [s for s in now if s is not None]
 
     def check(self, Q: Any) -> Queries:
         """Checked queries by encoder. Raises ValueError naming the encoder or a source."""
@@ -201,11 +206,10 @@ def _endpoint(source: Any, name: str | None, several: bool) -> Endpoint:
     return LocalEndpoint(searchable, name or searchable.name, several)
 
 
-def _name(name: str | None, source: Any, endpoint: Endpoint) -> str:
+def _name(name: str | None, source: Any, trouble: BaseException | None) -> str:
     if name is not None:
         return name
-    if isinstance(source, HttpSource):
-        if source.label == source.url:
-            raise SourceError(source.url, "unknown name", "it does not answer; give HttpSource(url, name=...)")
-        return source.label
-    return str(source.name)
+    if isinstance(source, HttpSource) and source.label == source.url:
+        reason = trouble.reason if isinstance(trouble, SourceError) else "timeout"
+        raise SourceError(source.url, reason, "its name is not known: give HttpSource(url, name=...)") from trouble
+    return source.label if isinstance(source, HttpSource) else str(source.name)

@@ -120,6 +120,7 @@ class Client:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._state: _Running | None = None
+        self._inherited: _Running | None = None
         self._finalizer: Any = None
         self.closed = False
 
@@ -128,6 +129,7 @@ class Client:
             if self.closed:
                 raise RuntimeError("closed: expected an open retriever or source")
             if self._state is None or self._state.pid != os.getpid():
+                self._inherited = self._state  # of a forked child: the parent's, not to be closed here
                 self._state = _Running()
                 self._finalizer = weakref.finalize(self, self._state.stop)  # also when the interpreter ends
             return self._state

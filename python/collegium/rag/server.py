@@ -163,6 +163,7 @@ class _Uvicorn(uvicorn.Server):
         self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await anyio.to_thread.run_sync(int)  # loads what the first search would otherwise wait for
         await super().startup(sockets)
         if self.started:
             self._on_ready()
