@@ -49,10 +49,13 @@ typedef struct group {
     float length[CG_GROUP], limit[CG_GROUP];
 } group;
 
-static float key_of(const search *s, size_t row, float score) {
-    if (s->metric == CG_SEARCH_L2) return -score;
-    if (s->metric == CG_SEARCH_IP) return score;
-    return s->norms[row] > 0.0f ? score / s->norms[row] : 0.0f * score;
+/* Scores of rows in a row, as keys in their place. */
+static void to_keys(const search *s, size_t row, size_t rows, float *scores) {
+    const float *const norms = s->norms + row;
+    if (s->metric == CG_SEARCH_L2)
+        for (size_t i = 0; i < rows; i++) scores[i] = -scores[i];
+    if (s->metric == CG_SEARCH_COSINE)
+        for (size_t i = 0; i < rows; i++) scores[i] = norms[i] > 0.0f ? scores[i] / norms[i] : 0.0f * scores[i];
 }
 
 /* What the packed product, or for cosine the product over |x|, must at least be to get above worst[j].
@@ -62,8 +65,7 @@ static void set_limit(group *g, size_t j) {
     g->limit[j] = g->s->metric == CG_SEARCH_L2 ? (0.5f - 16.0f * ROUND) * square + (0.5f + g->s->slack) * worst : worst;
 }
 
-static void offer(group *g, size_t j, size_t row, float score) {
-    const float key = key_of(g->s, row, score);
+static void offer(group *g, size_t j, size_t row, float key) {
     if (!(key > g->worst[j])) return; /* equal: an earlier row has it. NaN: never */
     const size_t k = g->s->k;
     cg_hit *const heap = g->hits + j * k;
@@ -81,6 +83,7 @@ static void search_few(group *g, size_t begin, size_t end) {
         for (size_t j = 0; j < g->queries; j++) {
             s->use.scores(s->metric == CG_SEARCH_L2, rows, s->d, s->x + row * s->ldx, s->ldx,
                           s->q + (g->first + j) * s->ldq, scores);
+            to_keys(s, row, rows, scores);
             for (size_t i = 0; i < rows; i++) offer(g, j, row + i, scores[i]);
         }
     }
@@ -94,10 +97,11 @@ static void look_at(group *g, size_t row, const float *products, uint64_t these)
     uint64_t left = these & s->use.candidates(products, g->length, g->limit, s->slack * norm, shift, scale);
     for (; left; left &= left - 1) {
         const size_t j = (size_t)__builtin_ctzll(left);
-        float score;
+        float key;
         s->use.scores(s->metric == CG_SEARCH_L2, 1, s->d, s->x + row * s->ldx, s->ldx, s->q + (g->first + j) * s->ldq,
-                      &score);
-        offer(g, j, row, score);
+                      &key);
+        to_keys(s, row, 1, &key);
+        offer(g, j, row, key);
     }
 }
 

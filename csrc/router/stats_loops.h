@@ -12,8 +12,9 @@ INLINE double square_of(size_t d, const float *x) {
     double part[LANES] = {0}, total = 0.0;
     size_t j = 0;
     for (; j + LANES <= d; j += LANES)
+#pragma GCC unroll 16
         for (size_t l = 0; l < LANES; l++) part[l] += (double)x[j + l] * (double)x[j + l];
-    for (size_t l = 0; j + l < d; l++) part[l] += (double)x[j + l] * (double)x[j + l];
+    for (; j < d; j++) total += (double)x[j] * (double)x[j];
     for (size_t l = 0; l < LANES; l++) total += part[l];
     return total;
 }

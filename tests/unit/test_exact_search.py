@@ -162,6 +162,8 @@ def test_ids_vectors_and_passages():
     with pytest.raises(KeyError, match="expected 0 to 3, got -1 to -1"):
         plain.vectors([-1])  # trap 7
     assert VectorSource(x, name="s").passages([2]) == [None]
+    nothing = VectorSource(x[:0], name="s", ids=np.empty(0, int), passages=[])
+    assert nothing.search(x[:1], 2)[1].tolist() == [[-1, -1]] and nothing.sample(5).shape == (0, 4)
 
 
 def test_bad_vectors_and_queries():
@@ -328,8 +330,9 @@ def test_an_index_that_keeps_no_vectors(need):
     index.add_items(np.eye(3), np.arange(3))
     s = FaissSource(index, name="s").describe()
     assert s.centroid is None and s.count == 3 and s.dim == 3
-    known = FaissSource(index, name="t", source=Source("s", centroid=[1, 0, 0], count=3))
-    assert known.describe().name == "t" and known.describe().count == 3
+    known = FaissSource(index, name="t", source=Source("s", centroid=[1, 0, 0], count=3, cost=2.0, encoder="e"))
+    s = known.describe()
+    assert (s.name, s.count, s.cost, s.encoder) == ("t", 3, 2.0, "e")
     with pytest.raises(ValueError, match="source: expected metric 'ip', the index's, got 'l2'"):
         FaissSource(index, name="t", source=Source("s", metric="l2"))
 

@@ -192,10 +192,12 @@ def test_scores_that_mean_different_things_are_not_merged():
 def test_bad_input():
     d, i = np.zeros((2, 1, 3), "f4"), np.zeros((2, 1, 3), "i8")
     for D, ids, kind, text in (
-        (d[0], i, ValueError, r"D: expected shape \(S, B, k\), got \(1, 3\)"),
-        (d, i[:1], ValueError, "I: expected 2 sources, those of D, got 1"),
-        (list(d), [i[0], i[1, :, :2]], ValueError, "D, I: expected equal shapes"),
-        (d, i.astype("f4"), TypeError, "I: expected integer ids, got dtype float32 of source 0"),
+        (d[0], i, ValueError, r"D, I: expected equal shapes \(S, B, k\), got \(1, 3\), \(2, 1, 3\)"),
+        (list(d), i[:1], ValueError, "I: expected 2 sources, those of D, got 1"),
+        ([0.5], [1], ValueError, r"D, I: expected equal shapes \(B, k\), got \(\), \(\) of source 0"),
+        (list(d), [i[0], i[1, :, :2]], ValueError, r"D, I: expected equal shapes \(B, k\), .* of source 1"),
+        (list(d), list(i.astype("f4")), TypeError, "I: expected integer ids, got dtype float32 of source 0"),
+        (d, i.astype("f4"), TypeError, "I: expected integer ids, got dtype float32"),
         (d.astype(bool), i, TypeError, "D: expected floats, got dtype bool"),
     ):
         with pytest.raises(kind, match=text):

@@ -51,33 +51,31 @@ def merge_topk(D: Any, I: Any, larger_is_better: bool = True, k: int | None = No
 
 def stack(D: Any, I: Any) -> tuple[Floats, Ids]:
     """float32 and int64 (S, B, k) of arrays, or of one array (B, k_s) a source; shorter ones end in id -1."""
-    ds, ids = _list(D, "D"), _list(I, "I")
+    if isinstance(D, np.ndarray) and isinstance(I, np.ndarray):
+        if D.ndim != 3 or D.shape != I.shape:
+            raise ValueError(f"D, I: expected equal shapes (S, B, k), got {D.shape}, {I.shape}")
+        _check_types(D, I, "")
+        return np.ascontiguousarray(D, np.float32), np.ascontiguousarray(I, np.int64)
+    ds = [asarray(d, f"D[{s}]") for s, d in enumerate(D)]
+    ids = [asarray(i, f"I[{s}]") for s, i in enumerate(I)]
     if len(ds) != len(ids):
         raise ValueError(f"I: expected {len(ds)} sources, those of D, got {len(ids)}")
     for s, (d, i) in enumerate(zip(ds, ids, strict=True)):
         if d.ndim != 2 or d.shape != i.shape or len(d) != len(ds[0]):
-            raise ValueError(
-                f"D, I: expected equal shapes (B, k) of {len(ds[0])} queries, got {d.shape}, {i.shape} of source {s}"
-            )
-        if i.dtype.kind not in "iu" and i.size:
-            raise TypeError(f"I: expected integer ids, got dtype {i.dtype} of source {s}")
-        if d.dtype.kind not in "fiu":
-            raise TypeError(f"D: expected floats, got dtype {d.dtype} of source {s}")
+            raise ValueError(f"D, I: expected equal shapes (B, k), got {d.shape}, {i.shape} of source {s}")
+        _check_types(d, i, f" of source {s}")
     B, k = (len(ds[0]) if ds else 0), max((d.shape[1] for d in ds), default=0)
-    if isinstance(D, np.ndarray) and isinstance(I, np.ndarray):
-        return np.ascontiguousarray(D, np.float32), np.ascontiguousarray(I, np.int64)
     scores, out = np.full((len(ds), B, k), np.nan, np.float32), np.full((len(ds), B, k), -1, np.int64)
     for s, (d, i) in enumerate(zip(ds, ids, strict=True)):
         scores[s, :, : d.shape[1]], out[s, :, : d.shape[1]] = d, i
     return scores, out
 
 
-def _list(value: Any, name: str) -> Sequence[NDArray[Any]]:
-    if isinstance(value, np.ndarray):
-        if value.ndim != 3:
-            raise ValueError(f"{name}: expected shape (S, B, k), got {value.shape}")
-        return list(value)
-    return [asarray(v, f"{name}[{s}]") for s, v in enumerate(value)]
+def _check_types(d: NDArray[Any], i: NDArray[Any], where: str) -> None:
+    if d.dtype.kind not in "fiu":
+        raise TypeError(f"D: expected floats, got dtype {d.dtype}{where}")
+    if i.dtype.kind not in "iu" and i.size:
+        raise TypeError(f"I: expected integer ids, got dtype {i.dtype}{where}")
 
 
 def deduplicate(
