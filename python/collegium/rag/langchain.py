@@ -1,4 +1,7 @@
-"""A LangChain retriever behind the cache: ``rag.langchain.CachedRetriever``. Needs langchain-core."""
+"""LangChain retrievers: behind the cache (`CachedRetriever`), over several sources (`FederatedRetriever`).
+
+Needs langchain-core.
+"""
 
 # Checked where the library is there and where it is not.
 # mypy: disable-error-code="import-not-found, call-arg", allow-subclassing-any, no-warn-return-any
@@ -61,3 +64,24 @@ class CachedRetriever(BaseRetriever):
         q = await self.embeddings.aembed_query(query)
         r = request(self.cache, q, MOST, retrieve, namespace=self.namespace)
         return (await self._documents.aask(self.cache, lambda: aanswer(r)))[0]
+
+
+class FederatedRetriever(BaseRetriever):
+    """Documents of several sources. federated: a `collegium.rag.FederatedRetriever`. embeddings: of questions; without
+    them its own encoder. k: documents, None for its own. Metadata: source, id, score, and the passage's other fields.
+    """
+
+    federated: Any
+    embeddings: Embeddings | None = None
+    k: int | None = None
+
+    def _get_relevant_documents(self, query: str, *, run_manager: CallbackManagerForRetrieverRun) -> list[Document]:
+        q = query if self.embeddings is None else self.embeddings.embed_query(query)
+        return [Document(page_content=h.text, metadata=h.metadata) for h in self.federated.search(q, self.k).hits()]
+
+    async def _aget_relevant_documents(
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun
+    ) -> list[Document]:
+        q = query if self.embeddings is None else await self.embeddings.aembed_query(query)
+        found = await self.federated.asearch(q, self.k)
+        return [Document(page_content=h.text, metadata=h.metadata) for h in found.hits()]

@@ -1,4 +1,7 @@
-"""A LlamaIndex retriever behind the cache: ``rag.llamaindex.CachedRetriever``. Needs llama-index-core."""
+"""LlamaIndex retrievers: behind the cache (`CachedRetriever`), over several sources (`FederatedRetriever`).
+
+Needs llama-index-core.
+"""
 
 # Checked where the library is there and where it is not.
 # mypy: disable-error-code="import-not-found", allow-subclassing-any, no-warn-return-any
@@ -14,7 +17,7 @@ from .request import Answer, Request, request
 try:
     from llama_index.core.base.base_retriever import BaseRetriever
     from llama_index.core.base.embeddings.base import BaseEmbedding
-    from llama_index.core.schema import NodeWithScore, QueryBundle
+    from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 except ImportError as e:
     raise needs("llama-index-core", "llamaindex", e) from e
 
@@ -81,3 +84,26 @@ class CachedRetriever(BaseRetriever):
 
 def _scored(fresh: list[NodeWithScore], nodes: list[NodeWithScore], a: Answer) -> list[NodeWithScore]:
     return [NodeWithScore(node=n.node, score=None) for n in nodes] if a.hit else fresh
+
+
+class FederatedRetriever(BaseRetriever):
+    """Nodes of several sources. federated: a `collegium.rag.FederatedRetriever`; a bundle's embedding is used where it
+    has one, else its encoder. k: nodes, None for its own. Metadata: source, id, score, the passage's other fields.
+    """
+
+    def __init__(self, federated: Any, k: int | None = None, **named: Any) -> None:
+        super().__init__(**named)
+        self._federated, self._k = federated, k
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        q = query_bundle.embedding or query_bundle.query_str
+        return [_node(h) for h in self._federated.search(q, self._k).hits()]
+
+    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        q = query_bundle.embedding or query_bundle.query_str
+        return [_node(h) for h in (await self._federated.asearch(q, self._k)).hits()]
+
+
+def _node(h: Any) -> NodeWithScore:
+    node = TextNode(text=h.text, id_=f"{h.source}/{h.id}", metadata=h.metadata)
+    return NodeWithScore(node=node, score=None if h.score != h.score else h.score)  # NaN: from the cache

@@ -1,0 +1,63 @@
+"""From the replies of a fan-out to the best k: by score or by fusion, duplicates out, passages beside the ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .._check import choice
+from . import fusion
+from .fanout import Ask
+from .merge import Merged, deduplicate, merge_topk
+from .seam import Floats
+from .wire import best_first
+
+METHODS = ("score", *fusion.METHODS)
+Passages = Sequence[Mapping[int, Any]]  # for each source: id -> passage
+
+
+class Merger:
+    """method: one of METHODS, None is "score". dedup_key: passage -> key, or the name of a field of it."""
+
+    def __init__(self, method: str | None, dedup_key: Callable[[Any], Any] | str | None) -> None:
+        self.method = choice("score" if method is None else method, "fusion", METHODS)
+        if dedup_key is not None and not callable(dedup_key) and not isinstance(dedup_key, str):
+            raise TypeError(f"dedup_key: expected a function or the name of a field, got {dedup_key!r}")
+        self._key = _field(dedup_key) if isinstance(dedup_key, str) else dedup_key
+
+    def merge(self, asks: Sequence[Ask], P: Floats, k: int, larger: Sequence[bool]) -> tuple[Merged, Passages]:
+        """(the best k, passages by source). P: float32 (B, N), weights of a fusion. larger: of each source's scores.
+
+        Every reply has its place by source and row: the order in which they came is nowhere.
+        """
+        B, N = P.shape
+        D, I = np.full((N, B, k), np.nan, np.float32), np.full((N, B, k), -1, np.int64)
+        passages: list[dict[int, Any]] = [{} for _ in range(N)]
+        for ask in asks:
+            if ask.reply is not None:
+                found = ask.reply.D, ask.reply.I  # merge_topk sorts them, a fusion goes by their order
+                if self.method != "score":
+                    found = best_first(*found, larger[ask.source])
+                D[ask.source, ask.rows], I[ask.source, ask.rows] = found
+                passages[ask.source].update(ask.reply.passages)
+        most = k if self._key is None else N * k
+        if self.method == "score":
+            merged = merge_topk(D, I, larger[0], most)  # the same for all, or scores would not compare
+        else:
+            weights = P if (P >= 0).all() else None  # scores of a router that are no probabilities may be negative
+            merged = fusion.fuse(I, D, weights=weights, method=self.method, larger_is_better=larger, k=most)
+        if self._key is not None:
+            key = self._key
+
+            def of(source: int, i: int) -> Any:
+                passage = passages[source].get(i)
+                return None if passage is None else key(passage)
+
+            merged = deduplicate(merged, of, k)
+        return merged, passages
+
+
+def _field(name: str) -> Callable[[Any], Any]:
+    return lambda passage: passage.get(name) if isinstance(passage, Mapping) else getattr(passage, name, None)
