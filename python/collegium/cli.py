@@ -1,4 +1,4 @@
-"""The command line: ``collegium info | demo | data | reproduce | bench``."""
+"""The command line: ``collegium info | demo | data | reproduce | bench | serve-source``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ._version import __version__
+from .rag import serve_cli
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,7 +52,12 @@ def _run(argv: Sequence[str] | None) -> int:
     bench.add_argument("family", nargs="?", help="aggregate, gossip, local or engine; all of them if left out")
     bench.add_argument("rest", nargs=argparse.REMAINDER, help="passed on to the benchmark (--quick, --json)")
 
+    serve = commands.add_parser("serve-source", help="serve passages to federated retrievers over HTTP")
+    serve_cli.add_arguments(serve)
+
     args = parser.parse_args(argv)
+    if args.command == "serve-source":
+        return serve_cli.run(args)
     if args.command == "info":
         from .config import show_config
 
@@ -70,6 +76,12 @@ def _run(argv: Sequence[str] | None) -> int:
             run_retrieval(args.out)
         except ImportError as e:
             print(f"\nthe second step, a cache before FAISS, is left out: pip install 'collegium[demo]' ({e})")
+        from .demo_federation import run as run_federation
+
+        try:
+            run_federation(args.out)
+        except ImportError as e:
+            print(f"\nthe third step, a router over servers, is left out: pip install 'collegium[demo]' ({e})")
         return 0
     if args.command == "data":
         return _data(parser, args)

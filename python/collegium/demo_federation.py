@@ -155,7 +155,8 @@ def _table(rows: list[dict[str, Any]]) -> None:
         )
     print(
         f"\nA stopped process keeps its connection open and never answers: a query waits {TIMEOUT:g} s for it, "
-        "and after three\nof them the breaker leaves it out. Nothing is lost: answers say which sources are missing and why."
+        "and after three\nof them the breaker leaves it out. Nothing is lost: an answer says "
+        "which sources are missing, and why."
     )
 
 

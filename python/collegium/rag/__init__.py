@@ -13,7 +13,7 @@ for Retrieval-Augmented Generation using Lightweight Routing" (arXiv 2502.19280)
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from . import baselines
 from .batch import BatchAnswer, get_or_retrieve_batch, warm
@@ -32,6 +32,11 @@ from .routing import Router
 from .source import Searchable, Source
 from .stats import source_stats
 from .tuning import Tuning
+
+if TYPE_CHECKING:
+    from .federated import AllSourcesFailed, FederatedResult, FederatedRetriever
+    from .http_source import HttpSource, SourceError
+    from .server import SourceServer, serve_source
 
 __all__ = [
     "ProximityCache",
@@ -65,10 +70,36 @@ __all__ = [
     "Merged",
     "deduplicate",
     "fuse",
+    "FederatedRetriever",
+    "FederatedResult",
+    "AllSourcesFailed",
+    "HttpSource",
+    "SourceError",
+    "SourceServer",
+    "serve_source",
 ]
 
 
-def __getattr__(name: str) -> ModuleType:
+# What needs a library that is not always there (aiohttp, starlette and uvicorn) is loaded when it is asked for.
+_LATER = {
+    "FederatedRetriever": "federated",
+    "FederatedResult": "federated",
+    "AllSourcesFailed": "federated",
+    "HttpSource": "http_source",
+    "SourceError": "http_source",
+    "SourceServer": "server",
+    "serve_source": "server",
+}
+
+
+def __getattr__(name: str) -> Any:
     if name in ("langchain", "llamaindex"):  # each needs its own library
         return importlib.import_module(f".{name}", __name__)
+    if name in _LATER:
+        try:
+            value = getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)
+        except ImportError as e:
+            raise ImportError(f"collegium.rag.{name} needs the extra: pip install 'collegium[rag]' ({e})") from e
+        globals()[name] = value
+        return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
