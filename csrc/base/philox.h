@@ -22,10 +22,9 @@ enum {
     CG_FOR_PARTITION = 5, /* data to nodes */
     CG_FOR_EVAL = 6,      /* which test samples are evaluated */
     CG_FOR_TORCH = 7,     /* seeds of torch's generator: initial weights (round = 0), dropout (round + 1) */
-    CG_FOR_DROPOUT =
-        8, /* router: units dropped (node = layer, round = step, index = row of the batch x units + unit) */
-    CG_FOR_SHUFFLE = 9, /* router: order of the training rows (round = epoch) */
-    CG_FOR_USER = 64    /* first value free for users */
+    CG_FOR_DROPOUT = 8,   /* router: dropped units (node = layer, round = step, index by row; router/train.c) */
+    CG_FOR_SHUFFLE = 9,   /* router: order of the training rows (round = epoch) */
+    CG_FOR_USER = 64      /* first value free for users */
 };
 
 typedef struct cg_address {

@@ -22,10 +22,6 @@ static float norm(size_t n, const float *z, const float *shift, float c, const f
     return r;
 }
 
-static void drop(size_t n, const float *u, float p, float scale, float *h) {
-    for (size_t i = 0; i < n; i++) h[i] = u[i] < p ? 0.0f : h[i] * scale;
-}
-
 static void norm_back(size_t n, float scale, const float *h, const float *gain, float r, float *hat, float *dy,
                       float *dz) {
     float first = 0.0f, second = 0.0f;
@@ -71,4 +67,4 @@ static void adam(size_t n, const cg_router_step *s, const float *g, float *w, fl
     }
 }
 
-const cg_router_kernels cg_router_base = {norm, drop, norm_back, gradient, squares, dot, adam};
+const cg_router_kernels cg_router_base = {norm, norm_back, gradient, squares, dot, adam};

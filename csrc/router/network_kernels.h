@@ -10,8 +10,6 @@
  * h = max(0, gain x + bias), NaN stays. x is stored where `hat` is not NULL. Returns r. h may be z. */
 typedef float cg_router_norm_fn(size_t n, const float *z, const float *shift, float c, const float *cross,
                                 const float *gain, const float *bias, float *hat, float *h);
-/* h[i] becomes 0 where u[i] < p, else h[i] scale. */
-typedef void cg_router_drop_fn(size_t n, const float *u, float p, float scale, float *h);
 /* Backwards through scale * ReLU * LayerNorm of one row. dy comes as the gradient of h and leaves as that of
  * gain x + bias; hat comes as x and leaves as dy x, the gradient of the gain; dz is the gradient of y. */
 typedef void cg_router_norm_back_fn(size_t n, float scale, const float *h, const float *gain, float r, float *hat,
@@ -30,7 +28,6 @@ typedef void cg_router_adam_fn(size_t n, const cg_router_step *step, const float
 
 typedef struct cg_router_kernels {
     cg_router_norm_fn *norm;
-    cg_router_drop_fn *drop;
     cg_router_norm_back_fn *norm_back;
     cg_router_gradient_fn *gradient;
     cg_router_squares_fn *squares;

@@ -44,13 +44,6 @@ static float norm(size_t n, const float *z, const float *shift, float c, const f
     return r;
 }
 
-static void drop(size_t n, const float *u, float p, float scale, float *h) {
-    FOR_LANES(n) {
-        const vf x = v_mul(get(h + i, lanes), v_set1(scale));
-        put(h + i, lanes, v_choose(v_less(get(u + i, lanes), v_set1(p)), v_zero(), x));
-    }
-}
-
 static void norm_back(size_t n, float scale, const float *h, const float *gain, float r, float *hat, float *dy,
                       float *dz) {
     vf first = v_zero(), second = v_zero();
@@ -129,5 +122,5 @@ static void adam(size_t n, const cg_router_step *s, const float *g, float *w, fl
     }
 }
 
-const cg_router_kernels SIMD(cg_router) = {norm, drop, norm_back, gradient, squares, dot, adam};
+const cg_router_kernels SIMD(cg_router) = {norm, norm_back, gradient, squares, dot, adam};
 #endif

@@ -60,13 +60,23 @@ static const float *tensor(const work *w, int t) { return w->params + w->net->at
 
 /* ---- forward and backward of a block of rows: everything but the gradients of weights ---- */
 
+/* What survives dropout grows by this. */
+static float keep_scale(const cg_router_optimiser *how) { return 1.0f / (1.0f - how->dropout); }
+
 static float *at(float *matrix, size_t row, const layer *l) { return matrix + row * l->ld; }
 
-static void dropped(const work *w, size_t b, uint32_t which, const layer *l, float *u) {
+/* A word serves two units, so that half as many are drawn: its lower half the unit of its index, its upper half the one
+ * `half` further. A unit is dropped where its 16 bits are below the share of 2^16. */
+static void dropped(const work *w, size_t b, uint32_t which, const layer *l, uint32_t *word) {
     if (w->how->dropout == 0.0f) return;
+    const size_t half = (l->n + 1) / 2;
     const cg_address where = {w->how->seed, CG_FOR_DROPOUT, which, (uint32_t)w->step};
-    cg_random_f32(&where, b * l->n, l->n, u);
-    w->run->drop(l->n, u, w->how->dropout, 1.0f / (1.0f - w->how->dropout), at(l->h, b, l));
+    const int32_t limit = (int32_t)lrintf(w->how->dropout * 65536.0f);
+    const float scale = keep_scale(w->how);
+    float *const low = at(l->h, b, l), *const high = low + half;
+    cg_random_u32(&where, b * half, half, word);
+    for (size_t i = 0; i < half; i++) low[i] *= (int32_t)(word[i] & 0xFFFFu) < limit ? 0.0f : scale;
+    for (size_t i = 0; i < l->n - half; i++) high[i] *= (int32_t)(word[i] >> 16) < limit ? 0.0f : scale;
 }
 
 /* Stable for any logit: max(z, 0) - z y + log(1 + exp(-|z|)), the part of y = 1 times pos_weight. */
@@ -81,7 +91,7 @@ static void judge(work *w, size_t b, float z) {
     w->d_logit[b] = weight * (y ? p - 1.0f : p) / (float)w->m;
 }
 
-static void forward_rows(work *w, size_t begin, size_t end, float *u) {
+static void forward_rows(work *w, size_t begin, size_t end, uint32_t *words) {
     const cg_router_net *const net = w->net;
     const size_t m = end - begin, N = w->data->sources;
     layer *const one = &w->one, *const two = &w->two;
@@ -94,7 +104,7 @@ static void forward_rows(work *w, size_t begin, size_t end, float *u) {
             w->run->norm(one->n, at(one->dz, b, one), w->shift + s * one->wide, net->crosses ? *w->cross[b] : 0.0f,
                          net->crosses ? tensor(w, CG_ROUTER_WX) : NULL, tensor(w, CG_ROUTER_G1),
                          tensor(w, CG_ROUTER_A1), at(one->hat, b, one), at(one->h, b, one));
-        dropped(w, b, 0, one, u);
+        dropped(w, b, 0, one, words);
     }
     cg_gemm_rows_f32(m, two->wide, net->hidden1, one->in + begin, tensor(w, CG_ROUTER_W2), NULL, CG_ACT_NONE,
                      two->to + begin);
@@ -102,14 +112,14 @@ static void forward_rows(work *w, size_t begin, size_t end, float *u) {
         two->r[b] =
             w->run->norm(two->n, at(two->dz, b, two), tensor(w, CG_ROUTER_B2), 0.0f, NULL, tensor(w, CG_ROUTER_G2),
                          tensor(w, CG_ROUTER_A2), at(two->hat, b, two), at(two->h, b, two));
-        dropped(w, b, 1, two, u);
+        dropped(w, b, 1, two, words);
         judge(w, b, w->run->dot(two->n, at(two->h, b, two), tensor(w, CG_ROUTER_W3)) + *tensor(w, CG_ROUTER_B3));
     }
 }
 
 static void back_layer(work *w, layer *l, size_t b, const float *gain) {
-    const float scale = 1.0f / (1.0f - w->how->dropout);
-    w->run->norm_back(l->n, scale, at(l->h, b, l), gain, l->r[b], at(l->hat, b, l), at(l->dy, b, l), at(l->dz, b, l));
+    w->run->norm_back(l->n, keep_scale(w->how), at(l->h, b, l), gain, l->r[b], at(l->hat, b, l), at(l->dy, b, l),
+                      at(l->dz, b, l));
 }
 
 static void backward_rows(work *w, size_t begin, size_t end) {
@@ -228,7 +238,7 @@ static int do_step(work *w, double lr, double *loss, cg_err *err) {
     const size_t panels = w->one.wide / CG_PANEL, units = panels + w->two.wide / CG_PANEL;
     const size_t wide = w->one.wide > w->two.wide ? w->one.wide : w->two.wide;
     int rc = cg_parallel_for(panels + 1, 1, 0, prepare_task, w, err);
-    if (!rc) rc = cg_parallel_for(w->m, BLOCK, wide * sizeof(float), rows_task, w, err);
+    if (!rc) rc = cg_parallel_for(w->m, BLOCK, wide / 2 * sizeof(uint32_t), rows_task, w, err);
     if (!rc) rc = cg_parallel_for(units, 1, w->data->sources * CG_PANEL * sizeof(float), gradient_task, w, err);
     if (rc) return rc;
     set_adam(w, units, lr);

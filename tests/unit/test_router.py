@@ -320,6 +320,16 @@ def test_divergence_is_an_error():
         quiet(Q, Y, sources, lr=1e30, clip=0.0)
 
 
+def test_progress_goes_to_stderr(capsys):
+    Q, Y, sources = world(80)
+    quiet(Q, Y, sources, progress=True)
+    out = capsys.readouterr()
+    assert "validation_accuracy" in out.err
+    assert out.out == ""
+    quiet(Q, Y, sources)
+    assert capsys.readouterr().err == ""
+
+
 # ---- Ctrl-C ----
 
 

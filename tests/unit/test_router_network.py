@@ -224,8 +224,10 @@ def masks(t, step, m):
     """The addressed dropout masks of a batch, scaled, one a layer."""
     out = []
     for layer, h in enumerate(t.sizes[3:]):
-        u = _core.random_f32(t.seed, _core.FOR_DROPOUT, layer, step, 0, m * h).reshape(m, h)
-        out.append(np.where(u < np.float32(t.dropout), 0, 1 / (1 - t.dropout)).astype("f4"))
+        half = (h + 1) // 2
+        words = _core.random_u32(t.seed, _core.FOR_DROPOUT, layer, step, 0, m * half).reshape(m, half)
+        bits = np.concatenate([words & 0xFFFF, words >> 16], axis=1)[:, :h]
+        out.append(np.where(bits < round(t.dropout * 65536), 0, 1 / (1 - t.dropout)).astype("f4"))
     return out
 
 

@@ -62,6 +62,16 @@ def test_youden_against_sklearn(need):
     assert not ((t < P) & (best > P)).any()
 
 
+def test_youden_between_neighbours():
+    """The midpoint of two adjacent float32 is one of them: it must be the lower."""
+    low = np.float32(0.3)
+    for _ in range(2):  # the midpoint rounds to even: once down, once up
+        high = np.nextafter(low, np.float32(1))
+        P = np.array([[low, high]], "f4")
+        assert (P > np.float32(youden(P, np.array([[0, 1]], "u1")))).tolist() == [[False, True]]
+        low = high
+
+
 def test_youden_warns_and_clamps():
     P = np.array([[0.1, 0.9]], "f4")
     with pytest.warns(UserWarning, match="infinity"):

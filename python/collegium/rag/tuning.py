@@ -79,8 +79,8 @@ def youden(P: Floats, Y: NDArray[np.uint8]) -> float:
     Selection is P > threshold, so it lies halfway between the scores on its two sides. Where no threshold beats none
     (the textbook answer is infinity), or a class is missing: a warning, and the largest score.
     """
-    p, y = P.ravel().astype(np.float64), Y.ravel()
-    values, at = np.unique(p, return_inverse=True)
+    y = Y.ravel()
+    values, at = np.unique(P.ravel(), return_inverse=True)
     positives = np.bincount(at, y, len(values))[::-1].cumsum()[::-1]  # pairs with a score of at least values[i]
     negatives = np.bincount(at, 1 - y, len(values))[::-1].cumsum()[::-1]
     if len(y) == 0 or positives[0] == 0 or negatives[0] == 0:
@@ -92,7 +92,7 @@ def youden(P: Floats, Y: NDArray[np.uint8]) -> float:
         warnings.warn("threshold: no score separates the labels; Youden's threshold, infinity, becomes the largest "
                       "score", stacklevel=3)  # fmt: skip
         return float(values[-1])
-    return float((values[best] + values[best - 1]) / 2) if best else float(np.nextafter(values[0], -np.inf))
+    return _between(values, best) if best else float(np.nextafter(values[0], np.float32(-np.inf)))
 
 
 def tune(
@@ -124,8 +124,9 @@ def from_scores(
     labels = checked_labels(Y, *P.shape)
     weights = checked_counts(counts, labels)
     if target_recall is None:
-        router.threshold = youden(P, labels) if isinstance(threshold, str) and threshold == "youden" else threshold
-        mask = router.choose(P)
+        value = youden(P, labels) if isinstance(threshold, str) and threshold == "youden" else threshold
+        mask = router.choose(P, threshold=value)  # raises before anything has changed
+        router.threshold = value
         return Tuning(router.threshold, len(P), _mean(recalls(mask, weights)), None, None, _mean(mask.sum(axis=1)))
     target = real(target_recall, "target_recall", 0.0, 1.0)
     delta = 1 - real(confidence, "confidence", 0.0, 1.0)
