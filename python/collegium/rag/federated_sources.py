@@ -177,6 +177,11 @@ class Federation:
             s = now[then.name]
             if s is not None and s.dim is not None and then.dim not in (None, s.dim):
                 raise ValueError(f"source {s.name!r}: expected dim {then.dim}, the router's, got {s.dim}")
+            if s is not None and s.encoder != then.encoder and s.encoder and then.encoder:
+                warnings.warn(
+                    f"source {s.name!r}: the router was fitted for encoder {then.encoder!r}, not {s.encoder!r}",
+                    stacklevel=5,
+                )
             if s is not None and (s.version, s.count) != (then.version, then.count) and then.count is not None:
                 warnings.warn(
                     f"source {s.name!r} changed since the router was fitted: version {then.version!r} -> "
