@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import common
@@ -138,20 +139,43 @@ def stopped(sources: list[tuple[subprocess.Popen[str], str]], queries: int) -> l
              "late ms, worst": max(late)}]  # fmt: skip
 
 
+def in_process(repeats: int) -> list[common.Row]:
+    """Eight FAISS indexes of this process at once, one OpenMP thread each, against one after the other."""
+    try:
+        import faiss
+    except ImportError:
+        return [{"what": "left out: pip install faiss-cpu"}]
+    rng = np.random.default_rng(0)
+    indexes = {}
+    for i in range(8):
+        indexes[f"f{i}"] = faiss.IndexFlatIP(DIM)
+        indexes[f"f{i}"].add(rng.standard_normal((5000, DIM), np.float32))
+    q = rng.standard_normal((1, DIM), np.float32)
+
+    def serial() -> None:
+        for index in indexes.values():
+            index.search(q, K)
+
+    with FederatedRetriever(indexes, k=K, timeout=30, deadline=30) as fr:
+        fns = {"ours": lambda: fr.search(q), "one after the other (FAISS's threads)": serial}
+        return common.compare(common.interleave(fns, repeats), "ours")
+
+
 def main() -> None:
     """Runs everything, prints the tables and saves experiments/bench/results/fanout.json."""
     args = common.parser(__doc__).parse_args()
     with processes() as sources:
-        result = {
+        result: dict[str, Any] = {
             "at once": at_once([u for _, u in sources], 30 if args.quick else 300),
             "one of ten stopped": stopped(sources, 4 if args.quick else 40),
         }
+    result["eight in this process"] = in_process(10 if args.quick else 100)
     result["versions"] = {n: common.machine([n])[n] for n in ("aiohttp", "httpx", "uvicorn", "starlette")}
     saved = common.save("fanout", result, quick=args.quick)
     if args.json:
         print(json.dumps(saved, indent=1))
         return
-    for title in ("at once", "one of ten stopped"):
+    for title in ("at once", "one of ten stopped", "eight in this process"):
         common.table(title, result[title])
     print(saved["machine"], result["versions"])
 

@@ -172,6 +172,7 @@ def test_policies_when_nobody_answers(faults):
         assert e.value.reasons == {"a": "http 500", "b": "timeout"} and e.value.result.is_partial
 
 
+@pytest.mark.slow
 def test_load_with_two_of_ten_faulty(tmp_path, faults):
     """Trap of every proxy: nothing lost, nobody late, nothing leaked."""
     with real(tmp_path, 2) as sources:

@@ -291,6 +291,22 @@ def test_a_restarted_source_and_its_new_version():
                 SourceServer(source(), port=port)
 
 
+def test_sources_that_come_up_later():
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port = reserved.getsockname()[1]
+    http = HttpSource(f"http://127.0.0.1:{port}", name="s0")
+    with pytest.raises(SourceError, match="connection refused .its name is not known"):
+        FederatedRetriever([HttpSource(http.url)])
+    with FederatedRetriever([http], k=3, breaker=None) as fr:
+        assert fr.sources == {"s0": None} and fr.search(ONES).reasons == {"s0": "connection refused"}
+        with SourceServer(source(encoder="toy", version="v1"), port=port):
+            for _ in range(2):  # described on the way, then known
+                assert [h.id for h in fr.search(ONES).hits()] == best(0, ONES, 3)
+            assert fr.sources["s0"].encoder == "toy"
+            with pytest.raises(ValueError, match="encoder 'toy'"):
+                fr.search(np.ones(3))
+
+
 def test_a_kept_connection_that_closes_under_the_query_is_tried_again():
     """The race of every keep-alive pool: the source closes while the query is on its way."""
     with SourceServer(source()) as server:

@@ -579,6 +579,9 @@ def test_a_router_of_other_times_warns():
         FederatedRetriever(sources(), router, k=5).close()
     with pytest.warns(UserWarning, match="'s0' changed since the router was fitted: version '' -> 'v2'"):
         FederatedRetriever([*sources(version="v2")[:1], *sources()[1:]], router, k=5).close()
+    router.sources = [Source("s0", encoder="old")]
+    with pytest.warns(UserWarning, match="fitted for encoder 'old', not 'new'"):
+        FederatedRetriever([VectorSource(X[0], name="s0", encoder="new")], router, k=5).close()
     router.sources = [Source(f"s{i}", dim=D + 1) for i in range(4)]
     with pytest.raises(ValueError, match=f"expected dim {D + 1}, the router's, got {D}"):
         FederatedRetriever(sources(), router, k=5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -21,6 +22,7 @@ from .routing import Mask, Router
 from .seam import Floats
 from .source import Queries, Searchable, Source, queries
 
+ANY = "?"  # encoder of queries where no source is known yet
 Select = Callable[[Queries, int], tuple[Floats, Mask]]  # (queries, rows) -> (P, mask), both (rows, N)
 
 
@@ -96,39 +98,41 @@ class Federation:
         return [s for s in now if s is not None]
 
     def check(self, Q: Any) -> Queries:
-        """Checked queries by encoder. Raises ValueError naming the encoder or a source."""
-        known = [s for s in self.known if s is not None]
+        """Checked queries by encoder; under ANY where no source has told its encoder. Raises ValueError naming the
+        encoder or a source."""
+        for s, known in enumerate(self.known):
+            if known is None and self._told(s) is not None:
+                with contextlib.suppress(ValueError):  # of one that does not fit, its next failure tells
+                    self._learn(s)
+        sources = [s for s in self.known if s is not None]
         if isinstance(Q, Mapping):  # a source that is not known yet may need the others
-            known += [Source(self.names[0], encoder=e) for e in Q if all(s.encoder != e for s in known)]
-        return queries(Q, known or [Source(self.names[0])], "q")
+            sources += [Source(self.names[0], encoder=e) for e in Q if all(s.encoder != e for s in sources)]
+        return queries(Q, sources or [Source(self.names[0], encoder=ANY)], "q")
+
+    def _learn(self, s: int) -> Source:
+        told = self._told(s)
+        assert told is not None
+        self._compare(told)
+        self.known[s] = told
+        return told
 
     def vectors(self, Q: Queries) -> Callable[[int, NDArray[np.int64]], Floats]:
         """(source, rows) -> its queries. Raises SourceError for a source that was unknown so far and does not fit."""
 
         def of(s: int, rows: NDArray[np.int64]) -> Floats:
-            array = Q.get(self._admit(s, Q).encoder)
-            assert array is not None
+            name = self.names[s]
+            try:
+                about = self.known[s] or self._learn(s)
+            except ValueError as e:
+                raise SourceError(name, "not comparable", str(e)) from e
+            array = Q.get(about.encoder, Q.get(ANY))
+            if array is None:
+                raise SourceError(name, "wrong encoder", f"expected one of {sorted(Q)}, got {about.encoder!r}")
+            if about.dim not in (None, array.shape[1]):
+                raise SourceError(name, "wrong dimension", f"expected {array.shape[1]}, the query's, got {about.dim}")
             return array[rows]
 
         return of
-
-    def _admit(self, s: int, Q: Queries) -> Source:
-        about, name = self.known[s], self.names[s]
-        if about is not None:
-            return about
-        about = self._told(s)
-        assert about is not None
-        if about.encoder not in Q:
-            raise SourceError(name, "wrong encoder", f"expected one of {sorted(Q)}, got {about.encoder!r}")
-        if about.dim not in (None, Q[about.encoder].shape[1]):
-            expected = Q[about.encoder].shape[1]
-            raise SourceError(name, "wrong dimension", f"expected {expected}, the query's, got {about.dim}")
-        try:
-            self._compare(about)
-        except ValueError as e:
-            raise SourceError(name, "not comparable", str(e)) from e
-        self.known[s] = about
-        return about
 
     def larger_is_better(self) -> list[bool]:
         """The direction of each source's scores."""
@@ -177,6 +181,11 @@ class Federation:
             s = now[then.name]
             if s is not None and s.dim is not None and then.dim not in (None, s.dim):
                 raise ValueError(f"source {s.name!r}: expected dim {then.dim}, the router's, got {s.dim}")
+            if s is not None and s.encoder != then.encoder and s.encoder and then.encoder:
+                warnings.warn(
+                    f"source {s.name!r}: the router was fitted for encoder {then.encoder!r}, not {s.encoder!r}",
+                    stacklevel=5,
+                )
             if s is not None and (s.version, s.count) != (then.version, then.count) and then.count is not None:
                 warnings.warn(
                     f"source {s.name!r} changed since the router was fitted: version {then.version!r} -> "
