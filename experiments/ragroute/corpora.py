@@ -86,10 +86,10 @@ def searchable(name: str, vectors: dict[str, np.ndarray], Q: np.ndarray, part: n
 
 
 @functools.cache
-def c1(size: int = 3000, limit: int = 3000) -> World:
+def c1(packages: Sequence[str] = PACKAGES, size: int = 3000, limit: int = 3000) -> World:
     """Docstrings of what is installed: the figures depend on the versions."""
     found = {}
-    for package in PACKAGES:
+    for package in packages:
         try:
             found[package] = data.docstrings([package], limit).passage_texts()
         except ValueError:

@@ -34,9 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def dry_run() -> None:
     print(
         "MIRAGE: 7,663 questions, 4 sources, 54.2 M x 768 float32 (166 GB); MMLU: 2,905 questions, 10 sources, 21 M x"
-        "\n768 (65 GB); FeB4RAG: 790 requests, 13 sources in 8 encoders. Labels need one exact search of every question\n"
-        "in every source (MIRAGE: 640 TFLOP, vectors read once for 1,000 questions); training takes seconds to a minute\n"
-        "on two cores. Not run here: encoders, accuracy of a language model."
+        "\n768 (65 GB); FeB4RAG: 790 requests, 13 sources in 8 encoders. Labels need one exact search of every\n"
+        "question in every source (MIRAGE: 640 TFLOP, vectors read once for 1,000 questions); training takes seconds\n"
+        "to a minute on two cores. Not run here: encoders, accuracy of a language model."
     )
 
 

@@ -34,6 +34,7 @@ from .stats import source_stats
 from .tuning import Tuning
 
 if TYPE_CHECKING:
+    from .breaker import Breaker
     from .federated import AllSourcesFailed, FederatedResult, FederatedRetriever
     from .http_source import HttpSource, SourceError
     from .server import SourceServer, serve_source
@@ -75,6 +76,7 @@ __all__ = [
     "AllSourcesFailed",
     "HttpSource",
     "SourceError",
+    "Breaker",
     "SourceServer",
     "serve_source",
 ]
@@ -87,6 +89,7 @@ _LATER = {
     "AllSourcesFailed": "federated",
     "HttpSource": "http_source",
     "SourceError": "http_source",
+    "Breaker": "breaker",
     "SourceServer": "server",
     "serve_source": "server",
 }
