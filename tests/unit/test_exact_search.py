@@ -324,10 +324,10 @@ def test_an_index_with_ids_of_its_own(need):
 
 
 def test_an_index_that_keeps_no_vectors(need):
-    hnswlib = need("hnswlib")
-    index = hnswlib.Index(space="ip", dim=3)
-    index.init_index(3)
-    index.add_items(np.eye(3), np.arange(3))
+    faiss = need("faiss")
+    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(3), 3, 1, faiss.METRIC_INNER_PRODUCT)  # not without a direct map
+    index.train(np.eye(3, dtype=np.float32))
+    index.add(np.eye(3, dtype=np.float32))
     s = FaissSource(index, name="s").describe()
     assert s.centroid is None and s.count == 3 and s.dim == 3
     known = FaissSource(index, name="t", source=Source("s", centroid=[1, 0, 0], count=3, cost=2.0, encoder="e"))

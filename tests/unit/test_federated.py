@@ -17,6 +17,7 @@ import pytest
 
 pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install 'collegium[rag]'")
 
+from collegium import rag
 from collegium.rag.breaker import Breaker
 from collegium.rag.cache import ProximityCache
 from collegium.rag.federated import AllSourcesFailed, FederatedRetriever
@@ -615,3 +616,48 @@ def test_adapters(need):
         r = llamaindex.FederatedRetriever(fr, k=2)
         assert [n.text for n in r.retrieve("x")] == want[:2] and r.retrieve("x")[0].score is None
         assert [n.text for n in asyncio.run(r.aretrieve("x"))] == want[:2]
+
+
+def test_a_router_over_ones_own_indices_in_ten_lines(need):
+    """The README's example: a FAISS index, an hnswlib one and an array, past questions, and nothing else."""
+    rng = np.random.default_rng(0)
+    centre = rng.normal(size=(3, 32))
+
+    def near(which):
+        x = centre[which] + rng.normal(size=(len(which), 32))
+        return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+    faiss_index = need("faiss").IndexFlatIP(32)
+    faiss_index.add(near(np.zeros(400, int)))
+    hnswlib_index = need("hnswlib").Index("ip", 32)
+    hnswlib_index.init_index(1000)
+    hnswlib_index.add_items(near(np.ones(400, int)), 7 + np.arange(400))
+    vectors, past_questions = near(np.full(400, 2)), near(rng.integers(3, size=600))
+    question = near(np.array([1]))[0]
+
+    sources = {"wiki": faiss_index, "tickets": hnswlib_index, "code": vectors}
+    Y, counts = rag.build_labels(sources, past_questions, k=10, return_counts=True)
+    router = rag.SourceRouter(epochs=20, seed=0).fit(past_questions, Y, sources, counts=counts, k=10)
+    router.tune(target_recall=0.9)
+    with rag.FederatedRetriever(sources, router, k=10, cache=rag.ProximityCache(32, tolerance=0.3)) as retriever:
+        answer = retriever.search(question)
+        assert answer.selected == answer.answered == ("tickets",) and set(answer.sources) == {"tickets"}
+        assert answer.ids.min() >= 7 and not answer.is_partial
+        again = retriever.search(question)
+    assert again.from_cache and (again.ids == answer.ids).all() and again.sources == answer.sources
+
+
+def test_statistics_of_indexes_that_list_their_ids(need):
+    X = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
+    index = need("hnswlib").Index("l2", 8)
+    index.init_index(100)
+    index.add_items(X, 3 * np.arange(50))
+    source = rag.FaissSource(index, name="h")
+    np.testing.assert_allclose(source.describe().centroid, X.mean(axis=0), atol=1e-6)
+    assert source.describe().count == 50 and source.sample(20).shape == (20, 8)
+    other = need("usearch.index").Index(ndim=8, metric="l2sq", dtype="f32")
+    other.add(3 * np.arange(50), X)
+    np.testing.assert_allclose(rag.FaissSource(other, name="u").describe().centroid, X.mean(axis=0), atol=1e-6)
+    empty = need("hnswlib").Index("l2", 8)
+    empty.init_index(10)
+    assert rag.FaissSource(empty, name="e").describe().centroid is None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from collegium.rag.labels import build_labels, searchables
+from collegium.rag.given import searchables
+from collegium.rag.labels import build_labels
 from collegium.rag.local_source import VectorSource
 
 

@@ -287,7 +287,7 @@ def test_bad_labels():
         SourceRouter().fit(Q[:1], Y[:1], sources=sources)
     with pytest.raises(ValueError, match="ids: expected 60"):
         SourceRouter().fit(Q, Y, sources=sources, ids=["a"])
-    with pytest.raises(ValueError, match="names of their own"):
+    with pytest.raises(ValueError, match="expected unique names"):
         SourceRouter().fit(Q, Y, sources=[*sources[:3], sources[0]])
     with pytest.raises(ValueError, match="expected a centroid of 's1'"):
         SourceRouter().fit(Q, Y, sources=[sources[0], Source("s1", dim=16), *sources[2:]])
@@ -446,9 +446,11 @@ def test_removing_the_last_source_of_an_encoder():
 
 def test_described():
     class Shop:
+        name = "inner"
+
         def describe(self):
             return Source("inner", dim=3)
 
-    assert [s.name for s in described({"a": Shop(), "b": Source("x")})] == ["a", "b"]
+    assert [s.name for s in described({"inner": Shop(), "b": Source("x")})] == ["inner", "b"]
     assert [s.name for s in described([Shop()])] == ["inner"]
     assert checked_features({"density", "query"}) == ("query", "density")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,26 +10,9 @@ from numpy.typing import NDArray
 
 from .._check import integer
 from .arrays import asarray
-from .labels import searchables
+from .given import described
 from .routing import Router
 from .source import Source
-
-
-def described(sources: Any) -> list[Source]:
-    """What is known of sources: a sequence of `Source` or searchable, or {name: searchable, array, or index}.
-
-    Raises TypeError, ValueError.
-    """
-    given: list[Any] = [*searchables(sources)] if isinstance(sources, Mapping) else list(sources)
-    out = [s if isinstance(s, Source) else s.describe() if hasattr(s, "describe") else s for s in given]
-    for i, s in enumerate(out):
-        if not isinstance(s, Source):
-            raise TypeError(f"sources[{i}]: expected a Source or a searchable, got {type(s).__name__}")
-    if not out:
-        raise ValueError("sources: expected at least one, got none")
-    if len({s.name for s in out}) < len(out):
-        raise ValueError(f"sources: expected unique names, got {[s.name for s in out]}")
-    return out
 
 
 class Baseline(Router):

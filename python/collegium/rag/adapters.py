@@ -33,7 +33,8 @@ class Adapter:
     unit: of D, one of "l2sq", "l2", "ip" (larger is nearer), "1-ip", "cosine". vectors: ids -> stored vectors, or None.
     exact: the index compares with every vector, uncompressed. add: (x, ids or None) -> the ids it used, or None for ids
     that were free. remove: ids. Either is None where the index cannot.
-    renumbers: after `remove` the remaining documents have other ids.
+    renumbers: after `remove` the remaining documents have other ids. ids: () -> all ids that are there, or None where
+    the index cannot list them.
     """
 
     index: Any
@@ -44,6 +45,7 @@ class Adapter:
     add: Callable[..., Any] | None
     remove: Callable[[Ids], Any] | None
     renumbers: bool = False
+    ids: Callable[[], Ids] | None = None
 
     @property
     def metric(self) -> str:
@@ -182,7 +184,12 @@ def _hnswlib(index: Any, unit: str | None) -> Adapter:
                 deleted.add(i)
 
     vectors = (lambda ids: np.asarray(index.get_items(ids, "numpy"))) if hasattr(index, "get_items") else None
-    return Adapter(index, search, unit, vectors, exact, add, remove)
+
+    def ids() -> Ids:
+        return np.array([i for i in index.get_ids_list() if i not in deleted], np.int64)
+
+    listed = ids if hasattr(index, "get_ids_list") else None
+    return Adapter(index, search, unit, vectors, exact, add, remove, ids=listed)
 
 
 def _usearch(index: Any) -> Adapter:
@@ -211,4 +218,8 @@ def _usearch(index: Any) -> Adapter:
 
     # It gives int8 and bits back as codes, which are no vectors beside a query, but for their direction.
     floats = str(getattr(index.dtype, "name", index.dtype)).lower() in ("f64", "f32", "f16", "bf16") or kind == "cos"
-    return Adapter(index, search, units[kind], vectors if floats else None, False, add, remove)
+
+    def listed() -> Ids:
+        return np.asarray(index.keys).astype(np.int64)
+
+    return Adapter(index, search, units[kind], vectors if floats else None, False, add, remove, ids=listed)

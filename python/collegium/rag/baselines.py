@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from .. import _core
 from .._check import choice, integer, real
 from ._baseline import Baseline, labels
-from .labels import searchables
+from .given import searchables
 from .lexical import CORIRouter
 from .local_source import VectorSource
 from .merge import comparable

@@ -79,7 +79,10 @@ class Layout:
         out = np.zeros((len(sources), self.dim), np.float32)
         for row, s in zip(out, sources, strict=True):
             if s.centroid is None:
-                raise ValueError(f"sources: expected a centroid of {s.name!r} for features {self.features}, got none")
+                raise ValueError(
+                    f"sources: expected a centroid of {s.name!r} for features {self.features}, got none (its index "
+                    "does not give its vectors: pass rag.Source(..., centroid=), or leave 'centroid' out of features=)"
+                )
             row[: len(s.centroid)] = s.centroid
         return out
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .._check import choice
 from .baselines import CentroidRouter, RandomRouter
 from .endpoint import Endpoint, LocalEndpoint
+from .given import searchables
 from .http_client import Client
 from .http_source import HttpSource, SourceError
 from .merge import comparable
@@ -206,11 +207,9 @@ def _endpoint(source: Any, name: str | None, several: bool) -> Endpoint:
     if isinstance(source, HttpSource):
         return source
     if not callable(getattr(source, "describe", None)):
-        from .local_source import FaissSource, VectorSource
-
         if name is None:
             raise TypeError(f"sources: expected {{name: source}} for what has no name, got {type(source).__name__}")
-        source = VectorSource(source, name=name) if isinstance(source, np.ndarray) else FaissSource(source, name=name)
+        source = searchables({name: source})[0]
     searchable: Searchable = source
     return LocalEndpoint(searchable, name or searchable.name, several)
 

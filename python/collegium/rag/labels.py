@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._check import integer
-from .local_source import FaissSource, VectorSource
+from .given import searchables
 from .merge import comparable, merge_topk
 from .source import Searchable, queries
 
 Labels = NDArray[np.uint8]
 Counts = NDArray[np.int32]
-
-
-def searchables(sources: Any) -> list[Searchable]:
-    """Searchables of a sequence, or of {name: searchable, float array (n, d), or index}.
-
-    Raises TypeError for what cannot be searched, ValueError for names that are not unique.
-    """
-    out = [_searchable(n, s) for n, s in sources.items()] if isinstance(sources, Mapping) else list(sources)
-    for i, s in enumerate(out):
-        if not callable(getattr(s, "search", None)) or not callable(getattr(s, "describe", None)):
-            raise TypeError(f"sources[{i}]: expected search(Q, k) and describe(), got {type(s).__name__}")
-    names = [s.name for s in out]
-    twice = sorted({n for n in names if names.count(n) > 1})
-    if twice:
-        raise ValueError(f"sources: expected unique names, got {', '.join(map(repr, twice))} more than once")
-    return out
-
-
-def _searchable(name: str, value: Any) -> Searchable:
-    if callable(getattr(value, "describe", None)):
-        if value.name != name:
-            raise ValueError(f"sources: expected the source's name as its key, got {name!r} for {value.name!r}")
-        found: Searchable = value
-        return found
-    if callable(getattr(value, "search", None)) or hasattr(value, "knn_query"):
-        return FaissSource(value, name=name)
-    return VectorSource(value, name=name)
 
 
 @overload

@@ -222,9 +222,15 @@ class FaissSource:
             known = {f: getattr(self._bare, f) for f in ("name", "metric", "encoder", "version", "cost")}
             if reconstructs(self.index):
                 self._source = source_stats(self.index, **known)
+            elif self._adapter.ids is not None and self._adapter.vectors is not None and _count(self.index):
+                self._source = source_stats(self._listed(self._adapter.ids()), **known)
             else:
                 self._source = Source(**known, count=_count(self.index), dim=_dim(self.index))
         return self._source
+
+    def _listed(self, ids: Ids, chunk: int = 65536) -> Iterator[Floats]:
+        for start in range(0, len(ids), chunk):
+            yield self.vectors(ids[start : start + chunk])
 
     def search(self, Q: Any, k: int) -> tuple[Floats, Ids]:
         """The best k by the index: (D, I), float32 and int64 (B, k), best first, id -1 for "no more"."""
@@ -248,7 +254,10 @@ class FaissSource:
 
     def sample(self, size: int, seed: int = 0) -> Floats:
         """float32 (<= size, d): as many of the vectors, drawn at random without repetition; all if there are fewer.
-        For indexes whose ids are 0, 1, ...; see `vectors`."""
+        For indexes that list their ids (hnswlib, usearch), or whose ids are 0, 1, ...; see `vectors`."""
+        if self._adapter.ids is not None:
+            there = self._adapter.ids()
+            return self.vectors(there[_drawn(len(there), size, seed)])
         count = _count(self.index)
         if count is None:
             raise TypeError(f"sample: {self!r} does not say how many vectors it has")

@@ -20,7 +20,8 @@ from .._check import choice, integer, real
 from .evaluation import RouterReport
 from .evaluation import evaluate as evaluate_router
 from .features import Layout, Scaler, checked_features, fold, identity, measure, standardised
-from .router_network import NetworkRouter, described
+from .given import described
+from .router_network import NetworkRouter
 from .seam import Floats
 from .source import Queries, Source, queries
 from .training import (

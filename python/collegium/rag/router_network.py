@@ -12,25 +12,13 @@ from numpy.typing import NDArray
 
 from .. import _core
 from .features import Layout, Scaler, fold
+from .given import described
 from .routing import Mask, Router
 from .seam import Floats
 from .source import Queries, Source
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-
-def described(sources: Any) -> list[Source]:
-    """Sources as `Source`: those, things with describe(), or a mapping from names to either. Names are unique."""
-    named = sources.items() if isinstance(sources, Mapping) else ((None, s) for s in sources)
-    out = []
-    for name, s in named:
-        source = s if isinstance(s, Source) else s.describe()
-        out.append(source if name is None else dataclasses.replace(source, name=name))
-    names = [s.name for s in out]
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"sources: expected at least one, with names of their own, got {names}")
-    return out
 
 
 class NetworkRouter(Router):
