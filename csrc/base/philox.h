@@ -22,6 +22,7 @@ enum {
     CG_FOR_PARTITION = 5, /* data to nodes */
     CG_FOR_EVAL = 6,      /* which test samples are evaluated */
     CG_FOR_TORCH = 7,     /* seeds of torch's generator: initial weights (round = 0), dropout (round + 1) */
+    CG_FOR_NOISE = 16,    /* Gaussian noise (csrc/noise) */
     CG_FOR_USER = 64      /* first value free for users */
 };
 

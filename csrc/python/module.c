@@ -31,7 +31,7 @@ static const struct {
 } purposes[] = {
     {"FOR_COIN", CG_FOR_COIN},         {"FOR_SAMPLE", CG_FOR_SAMPLE},       {"FOR_INIT", CG_FOR_INIT},
     {"FOR_TOPOLOGY", CG_FOR_TOPOLOGY}, {"FOR_PARTITION", CG_FOR_PARTITION}, {"FOR_USER", CG_FOR_USER},
-    {"FOR_EVAL", CG_FOR_EVAL},         {"FOR_TORCH", CG_FOR_TORCH},
+    {"FOR_EVAL", CG_FOR_EVAL},         {"FOR_TORCH", CG_FOR_TORCH},         {"FOR_NOISE", CG_FOR_NOISE},
 };
 
 static int core_exec(PyObject *module) {

@@ -20,6 +20,7 @@ FOR_TOPOLOGY: int
 FOR_PARTITION: int
 FOR_EVAL: int
 FOR_TORCH: int
+FOR_NOISE: int
 FOR_USER: int
 
 def num_threads() -> int: ...
