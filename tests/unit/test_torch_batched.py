@@ -44,6 +44,8 @@ def uneven():
 
 def simulate(model=mlp, held=None, *, batched=True, schedule=None, init="common", exchange=None, seed=5, **options):
     kind = dl.BatchedTorchLearner if batched else dl.TorchLearner
+    if batched:
+        options = {"chunk": 6, **options}  # all of them
     learner = kind(model, held or parts(), **{**TRAINING, **options})
     return dl.Simulation(
         dl.topology.ring(learner.n), learner=learner, schedule=schedule, local_steps=3, init=init, exchange=exchange,
@@ -51,7 +53,7 @@ def simulate(model=mlp, held=None, *, batched=True, schedule=None, init="common"
     )  # fmt: skip
 
 
-def same_as_per_row(model, *, rounds=4, atol=2e-6, chunk=None, **options):
+def same_as_per_row(model, *, rounds=4, atol=2e-6, chunk=6, **options):
     """Both learners on the same run; the batched simulation."""
     a, b = simulate(model, chunk=chunk, **options), simulate(model, batched=False, **options)
     np.testing.assert_array_equal(a.population.X, b.population.X)
@@ -193,6 +195,40 @@ def test_tied_weights_and_parametrizations():
     same_as_per_row(Tied, atol=2e-5)
 
 
+class Reads(nn.Module):
+    """An LSTM over the digits' rows: torch.func has no batched form of it in evaluation."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.fc = nn.LSTM(8, 12, batch_first=True), nn.Linear(12, 10)
+
+    def forward(self, x):
+        return self.fc(self.lstm(x.unflatten(1, (8, 8)))[0][:, -1])
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_models_that_are_batched_in_training_only_are_evaluated_one_by_one():
+    sim = same_as_per_row(Reads, momentum=0.9, rounds=2)
+    assert sim.learner._of_rows.one_by_one and not simulate(mlp).learner._of_rows.one_by_one
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_attention_and_embeddings():
+    class Attends(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.fc = nn.Embedding(50, 16), nn.Linear(16, 4)
+            self.layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+
+        def forward(self, x):
+            return self.fc(self.layer(self.embed(x)).mean(1))
+
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 50, (80, 6)), rng.integers(0, 4, 80)
+    held = data.Dataset(x[:60], y[:60], x[60:], y[60:]).partition(3)
+    same_as_per_row(Attends, held=held, rounds=2)
+
+
 def test_buffers_that_stay_are_each_nodes_own():
     class Projected(nn.Module):
         def __init__(self):
@@ -219,7 +255,7 @@ def test_torch_data_sets_uint8_and_transforms():
 # ---- evaluation ----
 
 
-@pytest.mark.parametrize("chunk", [None, 4])
+@pytest.mark.parametrize("chunk", [None, 6])
 def test_evaluation_of_all_models_at_once(chunk):
     sim, one = simulate(conv, init="own", chunk=chunk), simulate(conv, init="own", batched=False)
     mean = sim.population.X.mean(0)[None]
@@ -424,7 +460,8 @@ def test_a_device_that_is_not_there_is_named():
 @gpu
 @pytest.mark.parametrize("cuda_graph", ["on", "off"])
 @pytest.mark.parametrize("held", [None, uneven()], ids=["even", "uneven"])
-def test_the_same_models_on_a_gpu(cuda_graph, held):
+def test_the_same_models_on_a_gpu(cuda_graph, held, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # ten bits of mantissa are not this test's subject
     sim = simulate(conv, held, device="cuda", cuda_graph=cuda_graph, momentum=0.9)
     one = simulate(conv, held, batched=False, momentum=0.9)
     for s in (sim, one):

@@ -21,6 +21,8 @@ from .torch_graphs import Graphs
 from .torch_learner import TorchLearner
 from .torch_rows import Loss, RowModule, Tensors, each, examine
 
+_ON_CPU = 4  # nodes at once, by default
+
 
 class BatchedTorchLearner(TorchLearner):
     """Local SGD on torch modules, all nodes (or `chunk` of them) at once: `torch.func.vmap` over the population's rows.
@@ -33,8 +35,8 @@ class BatchedTorchLearner(TorchLearner):
     transform, test_transform: functions of a batch x, here of the samples of all nodes of a chunk at once.
     device: where training happens, "cpu" or "cuda". A population on it is trained in place, without a copy where the
       rows that train are neighbours. Other rows, or those of a population elsewhere, are copied there and back.
-    chunk: nodes trained at once; None: all. Activations take chunk * batch_size samples' memory; out of memory, torch
-      says so, and a smaller chunk is the remedy.
+    chunk: nodes trained at once; None: all on a GPU, four on the CPU, where activations that leave the caches cost more
+      than calls. They take the memory of chunk * batch_size samples; out of memory, torch says so: take a smaller chunk.
     cuda_graph: "auto", "on" or "off": replay a step as one CUDA graph from its third time on. "auto" goes without where
       it cannot be recorded, and on the CPU; "on" raises there.
 
@@ -74,7 +76,8 @@ class BatchedTorchLearner(TorchLearner):
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov: needs momentum above 0")
         self.device = _device(device)
-        self.chunk = self.n if chunk is None else min(integer(chunk, "chunk", 1), self.n)
+        default = _ON_CPU if self.device.type == "cpu" else self.n
+        self.chunk = min(default if chunk is None else integer(chunk, "chunk", 1), self.n)
         graphs = choice(cuda_graph, "cuda_graph", ("auto", "on", "off"))
         if graphs == "on" and self.device.type != "cuda":
             raise ValueError(f"cuda_graph: 'on' needs device='cuda', got {str(self.device)!r}")

@@ -34,6 +34,7 @@ class RowModule:
         self._plain_gradients = vmap(grad_and_value(self._mean_loss), randomness="different")
         self._scores = vmap(self._score, in_dims=(0, 0, None, None), randomness="different")
         self.classifies = True  # of the last `scores`
+        self.one_by_one = False  # evaluate so: there are operators that torch.func batches in training only
 
     def gradients(
         self, rows: torch.Tensor, buffers: Tensors, x: Any, y: torch.Tensor, weight: torch.Tensor | None
@@ -51,6 +52,10 @@ class RowModule:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean losses (m,) of rows (m, P) on the same samples x (b, ...), y (b, ...), and right answers (m,): zeros
         where this is no classification."""
+        if self.one_by_one:
+            models = [(row, {name: b[k] for name, b in buffers.items()}) for k, row in enumerate(rows)]
+            losses, right = zip(*(self._score(*model, x, y) for model in models))
+            return torch.stack(losses), torch.stack(right)
         return self._scores(rows, buffers, x, y)  # type: ignore[no-any-return]
 
     def output(self, row: torch.Tensor, buffers: Tensors, x: Any) -> Any:
@@ -91,8 +96,8 @@ def each(x: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
 def examine(rows: RowModule, x: Any, y: torch.Tensor, device: torch.device) -> bool:
     """One training step of two rows, to refuse at once what cannot be trained in batches; x, y: a batch of two or more.
 
-    Marks unused parameters as `still`. Returns whether batches may be padded: samples do not see each other, and the
-    loss is the mean cross-entropy of labels.
+    Marks unused parameters as `still`, and models to be evaluated one by one. Returns whether batches may be padded:
+    samples do not see each other, and the loss is the mean cross-entropy of labels.
     Raises ValueError naming the module and what torch said.
     """
     module = copy.deepcopy(rows.module).train()
@@ -113,9 +118,16 @@ def examine(rows: RowModule, x: Any, y: torch.Tensor, device: torch.device) -> b
     def twice(t: torch.Tensor) -> torch.Tensor:
         return torch.stack([t, t]).to(device)
 
+    two, buffers = twice(flat), each(before, twice)
     rows.module.train()
     with _explained(rows.module):
-        rows.gradients(twice(flat), each(before, twice), each(x, twice), twice(y), None)
+        rows.gradients(two, buffers, each(x, twice), twice(y), None)
+    rows.module.eval()
+    try:
+        with torch.no_grad():
+            rows.scores(two, buffers, each(x, lambda t: t.to(device)), y.to(device))
+    except RuntimeError:  # nn.LSTM
+        rows.one_by_one = True
     return rows.loss is None and _classifies(_logits(output), y) and _independent(module, x)
 
 
