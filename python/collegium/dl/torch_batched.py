@@ -36,7 +36,7 @@ class BatchedTorchLearner(TorchLearner):
     device: where training happens, "cpu" or "cuda". A population on it is trained in place, without a copy where the
       rows that train are neighbours. Other rows, or those of a population elsewhere, are copied there and back.
     chunk: nodes trained at once; None: all on a GPU, four on the CPU, where activations that leave the caches cost more
-      than calls. They take the memory of chunk * batch_size samples; out of memory, torch says so: take a smaller chunk.
+      than calls. They take the memory of chunk * batch_size samples; out of memory, torch says so: take fewer.
     cuda_graph: "auto", "on" or "off": replay a step as one CUDA graph from its third time on. "auto" goes without where
       it cannot be recorded, and on the CPU; "on" raises there.
 
