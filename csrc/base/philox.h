@@ -24,6 +24,7 @@ enum {
     CG_FOR_TORCH = 7,     /* seeds of torch's generator: initial weights (round = 0), dropout (round + 1) */
     CG_FOR_DROPOUT = 8,   /* router: dropped units (node = layer, round = step, index by row; router/train.c) */
     CG_FOR_SHUFFLE = 9,   /* router: order of the training rows (round = epoch) */
+    CG_FOR_NOISE = 16,    /* Gaussian noise (csrc/noise) */
     CG_FOR_USER = 64      /* first value free for users */
 };
 

@@ -32,7 +32,7 @@ static const struct {
     {"FOR_COIN", CG_FOR_COIN},         {"FOR_SAMPLE", CG_FOR_SAMPLE},       {"FOR_INIT", CG_FOR_INIT},
     {"FOR_TOPOLOGY", CG_FOR_TOPOLOGY}, {"FOR_PARTITION", CG_FOR_PARTITION}, {"FOR_USER", CG_FOR_USER},
     {"FOR_EVAL", CG_FOR_EVAL},         {"FOR_TORCH", CG_FOR_TORCH},         {"FOR_DROPOUT", CG_FOR_DROPOUT},
-    {"FOR_SHUFFLE", CG_FOR_SHUFFLE},
+    {"FOR_SHUFFLE", CG_FOR_SHUFFLE},   {"FOR_NOISE", CG_FOR_NOISE},
 };
 
 static int core_exec(PyObject *module) {
@@ -40,8 +40,8 @@ static int core_exec(PyObject *module) {
     static const char *const doc[E_COUNT] = {"A peer or a device did not answer in time.",
                                              "A process of the group is gone.", "A CUDA call failed."};
     PyObject *const base[E_COUNT] = {PyExc_TimeoutError, PyExc_ConnectionError, PyExc_RuntimeError};
-    PyMethodDef *const families[] = {cg_base_methods, cg_aggregate_methods, cg_gossip_methods,    cg_local_methods,
-                                     cg_mf_methods,   cg_router_methods,    cg_federation_methods};
+    PyMethodDef *const families[] = {cg_base_methods, cg_aggregate_methods, cg_gossip_methods,     cg_local_methods,
+                                     cg_mf_methods,   cg_router_methods,    cg_federation_methods, cg_noise_methods};
     core_state *state = PyModule_GetState(module);
     if (_import_array() < 0) return -1;
     for (int i = 0; i < E_COUNT; i++) {
