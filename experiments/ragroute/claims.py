@@ -75,6 +75,22 @@ def report(world: corpora.World, seed: int) -> dict[str, Any]:
     return {**out, **{n: v for n, v in trivial.items() if n not in out}}
 
 
+def by_part(world: corpora.World, seed: int) -> dict[str, dict[str, float]]:
+    """The router on the held-out queries of each part of a world, beside its labels' own bounds."""
+    test, r = world.split(seed).test, router(world, seed)
+    out = {}
+    for part in np.unique(world.part):
+        rows, every = test[world.part[test] == part], world.Y[world.part == part]
+        scores = r.evaluate(world.Q[rows], world.Y[rows], ids=rows, baselines=False).router
+        usual = every.mean(axis=0)
+        out[str(part)] = {
+            "questions": len(every), "oracle cut": 1 - float(every.mean()),
+            "majority": float(np.maximum(usual, 1 - usual).mean()),
+            "accuracy": scores.accuracy, "auc": float(scores.auc), "cut": scores.cut,
+        }  # fmt: skip
+    return out
+
+
 def cut_at(world: corpora.World, r: rag.Router, rows: np.ndarray, recall: float = 0.9) -> float:
     """The query cut where the mean document recall of these rows is at least `recall`: a point of the router's own
     curve, at a threshold that nobody could have known before."""
@@ -132,12 +148,16 @@ def coverage(world: corpora.World, recall: float = 0.9, confidence: float = 0.9,
 
 def _empirical(r: rag.Router, P: np.ndarray, counts: np.ndarray, recall: float) -> float:
     """The largest threshold whose recall on these queries is enough: what one would do without a bound."""
-    best = 0.0
-    for threshold in np.quantile(P, np.linspace(0.3, 0.99, 70)):
-        mask = r.choose(P, threshold=threshold)
+    scores = np.unique(P)
+    low, high = 0, len(scores)
+    while high - low > 1:
+        middle = (low + high) // 2
+        mask = r.choose(P, threshold=scores[middle])
         if float(np.mean((counts * mask).sum(axis=1) / counts.sum(axis=1))) >= recall:
-            best = float(threshold)
-    return best
+            low = middle
+        else:
+            high = middle
+    return float(scores[low])
 
 
 @contextmanager

@@ -82,6 +82,8 @@ def table(world: corpora.World, seeds: Sequence[int]) -> None:
         values = [[getattr(r[method], c) for r in reports] for c in COLUMNS]
         cells = ["" if v[0] is None else f"{np.mean(v):.3f}" for v in values]
         print(f"| {method} | " + " | ".join(cells) + " |")
+    if len(np.unique(world.part)) > 1 and world.counts is None:
+        table_parts(world, seeds)
     if world.counts is None:
         return
     rows = [claims.p1(world, seed) for seed in seeds]
@@ -93,6 +95,15 @@ def table(world: corpora.World, seeds: Sequence[int]) -> None:
         + f"; router tuned beforehand with 95 % confidence: cut {mean['tuned cut']:.3f}, recall "
         f"{mean['tuned recall']:.3f} (random, as many sources: {mean['random, as many']:.3f})"
     )
+
+
+def table_parts(world: corpora.World, seeds: Sequence[int]) -> None:
+    reports = [claims.by_part(world, seed) for seed in seeds]
+    columns = list(next(iter(reports[0].values())))
+    print("\n| benchmark | " + " | ".join(columns) + " |\n| --- |" + " ---: |" * len(columns))
+    for part in reports[0]:
+        values = [float(np.mean([r[part][c] for r in reports])) for c in columns]
+        print(f"| {part} | {values[0]:.0f} | " + " | ".join(f"{v:.3f}" for v in values[1:]) + " |")
 
 
 def table_coverage() -> None:
