@@ -1,0 +1,80 @@
+/* cuda/kernels_py.c -- bindings: one function a kernel. */
+#include "bind.h"
+
+#include "consensus.h"
+#include "mix.h"
+#include "random.h"
+
+/* ---- mixing ---- */
+
+static PyObject *py_mix_tile(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    int device, fused;
+    size_t n, width;
+    cg_err err;
+    if (cg_bind("mix_tile", args, nargs, "iz", &device, &n) < 0) return NULL;
+    if (cg_cuda_mix_tile(device, n, &width, &fused, &err)) return cg_bind_raise(module, &err);
+    return Py_BuildValue("(ni)", (Py_ssize_t)width, fused);
+}
+
+static PyObject *py_mix(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    int device, fused;
+    void *stream, *col_start, *first_tile, *which, *start, *entries, *x, *y, *work;
+    size_t n, rounds, blocks, tiles, width, ldx, ldy;
+    if (cg_bind("mix", args, nargs, "ipzzzpppppzzipzpzp", &device, &stream, &n, &rounds, &blocks, &col_start,
+                &first_tile, &which, &start, &entries, &tiles, &width, &fused, &x, &ldx, &y, &ldy, &work) < 0)
+        return NULL;
+    const cg_mix_plan plan = {n, rounds, blocks, col_start, first_tile, which, start, entries};
+    cg_err err;
+    const int rc = cg_cuda_mix_f32(device, stream, &plan, tiles, width, fused, x, ldx, y, ldy, work, &err);
+    return cg_bind_done(module, rc, &err);
+}
+
+/* ---- consensus, average ---- */
+
+static PyObject *py_consensus(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    int device;
+    void *stream, *x, *rows, *mean, *part, *sum_sq;
+    size_t p, ldx, k;
+    if (cg_bind("consensus", args, nargs, "ipzpzzpppp", &device, &stream, &p, &x, &ldx, &k, &rows, &mean, &part,
+                &sum_sq) < 0)
+        return NULL;
+    cg_err err;
+    const int rc = cg_cuda_consensus_f32(device, stream, p, x, ldx, k, rows, mean, part, sum_sq, &err);
+    return cg_bind_done(module, rc, &err);
+}
+
+static PyObject *py_average(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    int device;
+    void *stream, *x, *rows, *weights, *out;
+    size_t p, ldx, k;
+    if (cg_bind("average", args, nargs, "ipzpzzppp", &device, &stream, &p, &x, &ldx, &k, &rows, &weights, &out) < 0)
+        return NULL;
+    cg_err err;
+    const int rc = cg_cuda_average_f32(device, stream, p, x, ldx, k, rows, weights, out, &err);
+    return cg_bind_done(module, rc, &err);
+}
+
+/* ---- randomness ---- */
+
+static PyObject *py_random(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    int device, kind;
+    void *stream, *out;
+    uint64_t seed, first;
+    size_t purpose, node, round, n;
+    if (cg_bind("random", args, nargs, "ipiuzzzuzp", &device, &stream, &kind, &seed, &purpose, &node, &round, &first,
+                &n, &out) < 0)
+        return NULL;
+    const cg_address at = {seed, (uint32_t)purpose, (uint32_t)node, (uint32_t)round};
+    cg_err err;
+    return cg_bind_done(module, cg_cuda_random(device, stream, kind, &at, first, n, out, &err), &err);
+}
+
+PyMethodDef cg_cuda_kernel_methods[] = {
+    CG_FASTCALL(mix_tile, "(device, n, /)"),
+    CG_FASTCALL(mix, "(device, stream, n, rounds, blocks, col_start, first_tile, which, start, entries, tiles, width, "
+                     "fused, x, ldx, y, ldy, work, /)"),
+    CG_FASTCALL(consensus, "(device, stream, p, x, ldx, k, rows, mean, part, sum_sq, /)"),
+    CG_FASTCALL(average, "(device, stream, p, x, ldx, k, rows, weights, out, /)"),
+    CG_FASTCALL(random, "(device, stream, kind, seed, purpose, node, round, first, n, out, /)"),
+    {0},
+};
