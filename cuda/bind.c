@@ -8,6 +8,12 @@ static int one(PyObject *o, char kind, va_list *out) {
         *va_arg(*out, void **) = NULL;
         return 0;
     }
+    if (kind == 'd') {
+        const double v = PyFloat_AsDouble(o);
+        if (v == -1.0 && PyErr_Occurred()) return -1;
+        *va_arg(*out, double *) = v;
+        return 0;
+    }
     if (kind == 'i') {
         const long v = PyLong_AsLong(o);
         if (v == -1 && PyErr_Occurred()) return -1;

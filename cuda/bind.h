@@ -11,7 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Reads all positional arguments, one format character each: i int, z size_t, u uint64_t, p void * (None: NULL). 0, or
+/* Reads all positional arguments, one format character each: i int, z size_t, u uint64_t, d double, p void *
+ * (None: NULL). 0, or
  * -1 with TypeError or OverflowError. */
 int cg_bind(const char *function, PyObject *const *args, Py_ssize_t nargs, const char *format, ...);
 /* Raises the exception a cg_err stands for; returns NULL. */
@@ -22,5 +23,6 @@ PyObject *cg_bind_done(PyObject *module, int rc, const cg_err *err);
 #define CG_FASTCALL(name, signature)                                                                                   \
     {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL, #name signature "\n--\n\n"}
 
-extern PyMethodDef cg_cuda_device_methods[], cg_cuda_dlpack_methods[], cg_cuda_kernel_methods[];
+extern PyMethodDef cg_cuda_device_methods[], cg_cuda_dlpack_methods[], cg_cuda_kernel_methods[],
+    cg_cuda_library_methods[];
 #endif

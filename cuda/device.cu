@@ -96,6 +96,12 @@ int cg_cuda_zero(int device, void *stream, void *to, size_t bytes, cg_err *err) 
     return CG_OK;
 }
 
+int cg_cuda_swap_device(int device, int *old, cg_err *err) {
+    CG_CUDA(cudaGetDevice(old), err);
+    CG_CUDA(cudaSetDevice(device), err);
+    return CG_OK;
+}
+
 int cg_cuda_stream_wait(int device, void *stream, void *other, cg_err *err) {
     if (stream == other) return CG_OK;
     CG_ON_DEVICE(device, err);

@@ -53,6 +53,9 @@ int cg_cuda_copy_out_sync(int device, void *stream, void *to_host, size_t to_pit
                           size_t width, size_t rows, cg_err *err);
 int cg_cuda_zero(int device, void *stream, void *to, size_t bytes, cg_err *err);
 
+/* Makes `device` the calling thread's current one, for libraries that go by that; *old: which it was. */
+int cg_cuda_swap_device(int device, int *old, cg_err *err);
+
 /* What is put on `stream` from now on waits, on the device, for what is on `other` now. */
 int cg_cuda_stream_wait(int device, void *stream, void *other, cg_err *err);
 int cg_cuda_stream_sync(int device, void *stream, cg_err *err);

@@ -24,7 +24,8 @@ typedef struct cg_mix_plan {
 } cg_mix_plan;
 
 typedef struct cg_mix_tile {
-    size_t block, col, cols;
+    size_t block, col; /* the first column */
+    size_t cols;       /* of the block from there on: the tile's own, or more */
 } cg_mix_tile;
 
 enum {
@@ -48,7 +49,6 @@ CG_BOTH cg_mix_tile cg_mix_tile_at(const cg_mix_plan *k, size_t width, size_t ti
     t.block = cg_segment_of(k->first_tile, k->blocks, tile);
     t.col = (size_t)k->col_start[t.block] + (tile - (size_t)k->first_tile[t.block]) * width;
     t.cols = (size_t)k->col_start[t.block + 1] - t.col;
-    if (t.cols > width) t.cols = width;
     return t;
 }
 

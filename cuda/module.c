@@ -2,7 +2,8 @@
 #include "bind.h"
 
 static int cuda_exec(PyObject *module) {
-    PyMethodDef *const families[] = {cg_cuda_device_methods, cg_cuda_dlpack_methods, cg_cuda_kernel_methods};
+    PyMethodDef *const families[] = {cg_cuda_device_methods, cg_cuda_dlpack_methods, cg_cuda_kernel_methods,
+                                     cg_cuda_library_methods};
     for (size_t i = 0; i < sizeof families / sizeof *families; i++)
         if (PyModule_AddFunctions(module, families[i]) < 0) return -1;
     PyObject *const core = PyImport_ImportModule("collegium._core"); /* one CudaError for both extensions */

@@ -31,7 +31,7 @@
 #define CG_UNROLL(times) CG_PRAGMA(unroll times)
 #define CG_ALIGNED(bytes) __align__(bytes)
 #define CG_THREADS_OWN(type, name, most) type name[1]
-#define CG_OWN(name, t) name[0]
+#define CG_OWN(name, t) name[0 * (t)]
 #else
 #define CG_BODY static inline __attribute__((unused))
 #define CG_BOTH static inline __attribute__((unused))

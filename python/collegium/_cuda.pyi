@@ -77,6 +77,68 @@ def average(
     device: int, stream: int, p: int, x: int, ldx: int, k: int, rows: int | None, weights: int, out: int, /
 ) -> None: ...
 
+# ---- products, nearest keys (cache), router: row-major float32, c = a b^T ----
+def gemm(
+    device: int, stream: int, m: int, n: int, k: int, a: int, lda: int, b: int, ldb: int, c: int, ldc: int, /
+) -> None: ...
+def norms(device: int, stream: int, rows: int, dim: int, x: int, ld: int, out: int, /) -> None: ...
+def nearest(
+    device: int,
+    stream: int,
+    batch: int,
+    keys: int,
+    dim: int,
+    q: int,
+    ldq: int,
+    k: int,
+    ldk: int,
+    qq: int,
+    kk: int,
+    lo: int,
+    hi: int,
+    bound: float,
+    index: int,
+    distance: int,
+    /,
+) -> None: ...
+def router_layer(
+    device: int,
+    stream: int,
+    rows: int,
+    width: int,
+    group: int,
+    z: int,
+    ldz: int,
+    shift: int,
+    dots: int | None,
+    cross: int | None,
+    gain: int,
+    bias: int,
+    out: int,
+    /,
+) -> None: ...
+def router_head(
+    device: int,
+    stream: int,
+    rows: int,
+    width: int,
+    group: int,
+    h: int,
+    w: int,
+    b: int,
+    sources: int,
+    column: int,
+    p: int,
+    /,
+) -> None: ...
+
+# ---- cuBLAS and NCCL, opened by file or name: 10000 major + 100 minor + patch ----
+def cublas_open(file: str, /) -> int: ...
+def nccl_open(file: str, /) -> int: ...
+def cublas_gemm(
+    device: int, stream: int, m: int, n: int, k: int, a: int, lda: int, b: int, ldb: int, c: int, ldc: int, /
+) -> None: ...
+
 # ---- base, noise ----
 def random(
     device: int,

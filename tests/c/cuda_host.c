@@ -6,8 +6,11 @@
  * device 1 is dead: every call fails as after a fault. */
 #include "../../cuda/consensus.h"
 #include "../../cuda/device.h"
+#include "../../cuda/gemm.h"
 #include "../../cuda/mix.h"
+#include "../../cuda/nearest.h"
 #include "../../cuda/random.h"
+#include "../../cuda/router.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,6 +102,11 @@ int cg_cuda_zero(int device, void *stream, void *to, size_t bytes, cg_err *err) 
     return CG_OK;
 }
 
+int cg_cuda_swap_device(int device, int *old, cg_err *err) {
+    *old = 0;
+    return alive(device, err);
+}
+
 int cg_cuda_stream_wait(int device, void *stream, void *other, cg_err *err) {
     (void)stream, (void)other;
     return alive(device, err);
@@ -175,5 +183,62 @@ int cg_cuda_average_f32(int device, void *stream, size_t p, const float *x, size
     ALIVE(device, err);
     for (size_t b = 0; b < cg_div_up(p, CG_COLUMNS); b++)
         cg_average_body(p, x, ldx, k, rows, weights, out, b, CG_COLUMNS);
+    return CG_OK;
+}
+
+/* ---- gemm.h, nearest.h ---- */
+
+int cg_cuda_gemm_f32(int device, void *stream, const cg_gemm *g, float *c, size_t ldc, cg_err *err) {
+    (void)stream;
+    ALIVE(device, err);
+    cg_gemm_room *const room = room_for(sizeof *room);
+    for (size_t tile = 0; tile < cg_gemm_tiles(g->m, g->n); tile++) cg_gemm_body(g, c, ldc, tile, room);
+    free(room);
+    return CG_OK;
+}
+
+int cg_cuda_norms_f32(int device, void *stream, size_t rows, size_t dim, const float *x, size_t ld, float *out,
+                      cg_err *err) {
+    (void)stream;
+    ALIVE(device, err);
+    double *const room = room_for(CG_NEAREST_THREADS * sizeof *room);
+    for (size_t row = 0; row < rows; row++) cg_norm_body(x, ld, dim, out, row, CG_NEAREST_THREADS, room);
+    free(room);
+    return CG_OK;
+}
+
+int cg_cuda_nearest_f32(int device, void *stream, const cg_nearest *n, float bound, int64_t *index, float *distance,
+                        cg_err *err) {
+    (void)stream;
+    ALIVE(device, err);
+    cg_filter_room *const filter = room_for(sizeof *filter);
+    cg_decide_room *const decide = room_for(sizeof *decide);
+    for (size_t tile = 0; tile < cg_gemm_tiles(n->batch, n->keys); tile++) cg_filter_body(n, tile, filter);
+    for (size_t b = 0; b < n->batch; b++) cg_decide_body(n, bound, index, distance, b, CG_NEAREST_THREADS, decide);
+    free(filter);
+    free(decide);
+    return CG_OK;
+}
+
+/* ---- router.h ---- */
+
+int cg_cuda_router_layer_f32(int device, void *stream, size_t rows, const cg_router_layer *layer, cg_err *err) {
+    (void)stream;
+    ALIVE(device, err);
+    float *const room = room_for(CG_ROUTER_THREADS * sizeof *room);
+    for (size_t row = 0; row < rows; row++) cg_router_layer_body(layer, row, CG_ROUTER_THREADS, room);
+    free(room);
+    return CG_OK;
+}
+
+int cg_cuda_router_head_f32(int device, void *stream, size_t rows, size_t width, size_t group, const float *h,
+                            const float *w, const float *b, size_t sources, const int32_t *column, float *p,
+                            cg_err *err) {
+    (void)stream;
+    ALIVE(device, err);
+    float *const room = room_for(CG_ROUTER_THREADS * sizeof *room);
+    for (size_t row = 0; row < rows; row++)
+        cg_router_head_body(width, group, h, w, *b, sources, column, p, row, CG_ROUTER_THREADS, room);
+    free(room);
     return CG_OK;
 }

@@ -141,6 +141,35 @@ def test_mix_works_on_the_callers_stream(twin, monkeypatch):
     assert a.streams == [1]
 
 
+def test_memory_of_our_own_is_made_and_given_back_on_the_callers_stream(twin, monkeypatch):
+    """Else it could go to someone else while the kernel still works on it."""
+    seen = []
+    alloc, tile = twin.alloc, twin.mix_tile
+    monkeypatch.setattr(twin, "alloc", lambda *a: (seen.append(a[1]), alloc(*a))[1])
+    X, W = models(20, 300), dl.topology.ring(20).mixing()
+    x = InterfaceArray(X, stream=5)
+    for fused in (True, False):
+        monkeypatch.setattr(twin, "mix_tile", tile if fused else lambda device, n: (256, 0))
+        dl.mix(x, W, 2)
+        dl.mix(x, W, 2, out=x)
+    cuda.consensus(x, [1, 2])
+    cuda.average(x, np.ones(20))
+    cuda.nearest(x, x)
+    assert len(seen) > 10
+    assert set(seen) == {5}
+
+
+def test_a_plan_used_on_another_stream_waits_before_it_is_given_back(twin, monkeypatch):
+    X, W = models(6, 20), dl.topology.ring(6).mixing()
+    with cuda.stream(3):
+        plan = cuda.MixPlan([[(W.indptr, W.indices, W.weights)]], np.array([0, 20]), 6)
+    waits = []
+    monkeypatch.setattr(twin, "stream_wait", lambda *a: waits.append(a))
+    x = cuda.view(InterfaceArray(X), "x", np.float32, 2)
+    plan.run(x, x, 8)
+    assert waits == [(0, 8, 3), (0, 3, 8)]
+
+
 def test_equal_matrices_are_packed_once():
     W = dl.topology.ring(6).mixing()
     csr = (W.indptr, W.indices, W.weights)

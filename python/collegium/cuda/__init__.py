@@ -16,11 +16,15 @@ from __future__ import annotations
 from .aggregate import MixPlan, average, consensus, consensus_sync, mix
 from .array import Array, empty, from_numpy, zeros_rows
 from .door import View, current_stream, device_number, need, status, stream, view
+from .nearest import KeyTable, nearest
 from .noise import normal_f32, random_f32, random_u32
+from .router import RouterForward
 
 __all__ = [
     "Array",
+    "KeyTable",
     "MixPlan",
+    "RouterForward",
     "View",
     "average",
     "consensus",
@@ -30,6 +34,7 @@ __all__ = [
     "empty",
     "from_numpy",
     "mix",
+    "nearest",
     "need",
     "normal_f32",
     "random_f32",

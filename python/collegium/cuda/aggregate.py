@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .array import empty, from_numpy, like, to_host_sync
-from .door import View, current_stream, enter, need, one_device, view
+from .door import View, current_stream, enter, lend, need, one_device, view
 from .door import stream as use
 
 Csr = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
@@ -48,12 +48,14 @@ class MixPlan:
         ldx, ldy = x.strides[0], y.strides[0]
         work = None
         if not self.fused and self.rounds > 1:
-            work = empty((self.n, ldy), device=self.device)
+            with use(stream):
+                work = empty((self.n, ldy), device=self.device)
         self._module.mix(
             self.device, stream, self.n, self.rounds, self.blocks, col_start, first_tile, which, start, entries,
             int(self.first_tile[-1]), self.width, self.fused, x.address, ldx, y.address, ldy,
             work.address if work is not None else None,
         )  # fmt: skip
+        lend(self._module, self.device, stream, self._blob.stream)
 
 
 def mix(X: Any, table: Sequence[Sequence[Csr]], columns: NDArray[np.int64], out: Any = None) -> Any:
@@ -77,7 +79,8 @@ def mix(X: Any, table: Sequence[Sequence[Csr]], columns: NDArray[np.int64], out:
     device = one_device(X=x) if y is None else one_device(X=x, out=y)
     if n == 0 or size == 0:
         return like(X, (n, size), np.float32, device, stream) if out is None else out
-    plan = MixPlan(table, columns, n, device=device)
+    with use(stream):
+        plan = MixPlan(table, columns, n, device=device)
     result: Any = out
     if y is None:
         result = like(X, (n, size), np.float32, device, stream)
@@ -91,13 +94,12 @@ def mix(X: Any, table: Sequence[Sequence[Csr]], columns: NDArray[np.int64], out:
 
 def _direct_in_place(plan: MixPlan, x: View, stream: int) -> None:
     """Too many rows for a tile in shared memory: by way of a copy."""
-    copy = empty(x.shape, device=plan.device)
+    with use(stream):
+        copy = empty(x.shape, device=plan.device)
     module, width, rows = need(), x.shape[1] * 4, x.shape[0]
     enter(module, plan.device, stream, x)
-    if copy.stream != stream:
-        module.stream_wait(plan.device, stream, copy.stream)
     module.copy(plan.device, stream, copy.address, copy.strides[0] * 4, x.address, x.strides[0] * 4, width, rows)
-    plan.run(view(copy, "copy", np.float32, 2), x, stream)
+    plan.run(view(copy, "copy", np.float32, 2, stream=stream), x, stream)
 
 
 def overlap(a: View, b: View) -> bool:

@@ -135,6 +135,13 @@ def enter(module: Any, device: int, stream: int, *views: View) -> None:
             module.stream_wait(device, stream, v.wait_for)
 
 
+def lend(module: Any, device: int, stream: int, made_on: int) -> None:
+    """After work on `stream` with memory of our own that was made on another: its giving back, which goes in the order
+    of the stream it was made on, waits for that work."""
+    if stream != made_on:
+        module.stream_wait(device, made_on, stream)
+
+
 def one_device(**views: View) -> int:
     """The device they are all on. Raises ValueError if they are not on one."""
     known = {name: v.device for name, v in views.items() if v.device is not None}
