@@ -39,8 +39,8 @@ static int core_exec(PyObject *module) {
     static const char *const doc[E_COUNT] = {"A peer or a device did not answer in time.",
                                              "A process of the group is gone.", "A CUDA call failed."};
     PyObject *const base[E_COUNT] = {PyExc_TimeoutError, PyExc_ConnectionError, PyExc_RuntimeError};
-    PyMethodDef *const families[] = {cg_base_methods, cg_aggregate_methods, cg_gossip_methods, cg_local_methods,
-                                     cg_mf_methods};
+    PyMethodDef *const families[] = {cg_base_methods,  cg_aggregate_methods, cg_gossip_methods,
+                                     cg_local_methods, cg_mf_methods,        cg_noise_methods};
     core_state *state = PyModule_GetState(module);
     if (_import_array() < 0) return -1;
     for (int i = 0; i < E_COUNT; i++) {

@@ -22,10 +22,12 @@ from .topology import Topology
 from .weights import MixingMatrix
 
 if TYPE_CHECKING:
+    from .torch_batched import BatchedTorchLearner
     from .torch_learner import TorchLearner
 
 __all__ = [
     "DPSGD",
+    "BatchedTorchLearner",
     "Context",
     "EarlyStopping",
     "ExchangeSlot",
@@ -53,10 +55,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "TorchLearner":
-        try:
-            from .torch_learner import TorchLearner
-        except ImportError as e:
-            raise ImportError(f"dl.TorchLearner needs PyTorch: pip install 'collegium[torch]' ({e})") from e
-        return TorchLearner
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in ("TorchLearner", "BatchedTorchLearner"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from .torch_batched import BatchedTorchLearner
+        from .torch_learner import TorchLearner
+    except ImportError as e:
+        raise ImportError(f"dl.{name} needs PyTorch: pip install 'collegium[torch]' ({e})") from e
+    return TorchLearner if name == "TorchLearner" else BatchedTorchLearner
