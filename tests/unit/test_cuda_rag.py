@@ -97,6 +97,18 @@ def test_nearest_refuses(twin):
         cuda.nearest(np.ones((3, 4), np.float32), x)
 
 
+def test_the_cache_takes_queries_from_a_device(twin):
+    rng = np.random.default_rng(0)
+    k = rng.normal(size=(20, 8)).astype(np.float32)
+    cache = rag.ProximityCache(dim=8, capacity=20, tolerance=0.5)
+    for i, key in enumerate(k):
+        cache.insert(InterfaceArray(key), [i])
+    hit, ids, _ = cache.lookup_batch(DlpackArray(k), 1)
+    assert hit.all()
+    assert ids[:, 0].tolist() == list(range(20))
+    assert np.array_equal(cuda.to_host_sync(DlpackArray(k[:, 2:5])), k[:, 2:5])
+
+
 # ---- router ----
 
 

@@ -14,8 +14,9 @@ Not run on a GPU yet: the kernels compile for sm_80, sm_90a and sm_100, and thei
 from __future__ import annotations
 
 from .aggregate import MixPlan, average, consensus, consensus_sync, mix
-from .array import Array, empty, from_numpy, zeros_rows
+from .array import Array, empty, from_numpy, to_host_sync, zeros_rows
 from .door import View, current_stream, device_number, need, status, stream, view
+from .libraries import library, sgemm
 from .nearest import KeyTable, nearest
 from .noise import normal_f32, random_f32, random_u32
 from .router import RouterForward
@@ -33,14 +34,17 @@ __all__ = [
     "device_number",
     "empty",
     "from_numpy",
+    "library",
     "mix",
     "nearest",
     "need",
     "normal_f32",
     "random_f32",
     "random_u32",
+    "sgemm",
     "status",
     "stream",
+    "to_host_sync",
     "view",
     "zeros_rows",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._check import integer
-from .door import current_stream, need
+from .door import current_stream, enter, need, one_device, view_any
 
 _LINE = 128  # bytes that a device's memory delivers together
 
@@ -144,9 +144,16 @@ def zeros_rows(rows: int, columns: int, device: int = 0) -> Array:
     return out
 
 
-def to_host_sync(x: Any) -> NDArray[Any]:
-    """A copy on the host of what `like` made. Waits for its stream."""
-    return x.numpy_sync() if isinstance(x, Array) else np.asarray(x.cpu() if hasattr(x, "cpu") else x.get())
+def to_host_sync(x: Any, name: str = "x") -> NDArray[Any]:
+    """A copy on the host of any array on a device. Waits for its stream.
+
+    Raises TypeError, ValueError naming the argument (rows that are not contiguous), RuntimeError where CUDA is off.
+    """
+    stream = current_stream(x)
+    v = view_any(x.detach() if hasattr(x, "detach") else x, name, stream=stream)
+    module, device = need(), one_device(x=v)
+    enter(module, device, stream, v)
+    return Array(v.address, v.shape, v.strides, v.dtype, device, stream, v.owner).numpy_sync()
 
 
 def like(x: Any, shape: tuple[int, ...], dtype: Any, device: int, stream: int) -> Any:

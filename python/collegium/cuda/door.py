@@ -119,13 +119,14 @@ def view(x: Any, name: str, dtype: Any, ndim: int, *, stream: int = LEGACY, writ
     Raises TypeError (no device array, dtype), ValueError (shape, strides, stream, read-only), naming the argument.
     Sources: DLPack's Python specification; the CUDA array interface, versions 2 and 3.
     """
-    if hasattr(x, "__dlpack__") and hasattr(x, "__dlpack_device__"):
-        v = _from_dlpack(x, name, stream)
-    elif hasattr(x, "__cuda_array_interface__"):
-        v = _from_interface(x, name)
-    else:
-        raise TypeError(f"{name}: expected an array on a CUDA device, got {type(x).__name__}")
+    v = _open(x, name, stream)
     return _checked(v, name, np.dtype(dtype), ndim, write)
+
+
+def view_any(x: Any, name: str, *, stream: int = LEGACY) -> View:
+    """As `view`, of whatever dtype and number of dimensions the array has."""
+    v = _open(x, name, stream)
+    return _checked(v, name, v.dtype, len(v.shape), False)
 
 
 def enter(module: Any, device: int, stream: int, *views: View) -> None:
@@ -149,6 +150,14 @@ def one_device(**views: View) -> int:
         (first, a), (other, b) = next((p, q) for p in known.items() for q in known.items() if p[1] != q[1])
         raise ValueError(f"{other}: expected an array on cuda:{a}, where {first} is, got one on cuda:{b}")
     return next(iter(known.values()), 0)
+
+
+def _open(x: Any, name: str, stream: int) -> View:
+    if hasattr(x, "__dlpack__") and hasattr(x, "__dlpack_device__"):
+        return _from_dlpack(x, name, stream)
+    if hasattr(x, "__cuda_array_interface__"):
+        return _from_interface(x, name)
+    raise TypeError(f"{name}: expected an array on a CUDA device, got {type(x).__name__}")
 
 
 def _from_dlpack(x: Any, name: str, stream: int) -> View:
