@@ -14,6 +14,7 @@ CG_BODY const float *cg_fleet_row(const float *x, size_t ldx, const int64_t *row
  * rows in order: the mean has the CPU's bits. room: CG_COLUMNS doubles of shared memory. */
 CG_BODY void cg_consensus_body(size_t p, const float *x, size_t ldx, size_t k, const int64_t *rows, double *mean,
                                double *part, size_t block, uint32_t threads, double *room) {
+    CG_BLOCK();
     CG_EACH_THREAD(t, threads) {
         const size_t c = block * threads + t;
         double sum = 0.0, square = 0.0;
@@ -37,6 +38,7 @@ CG_BODY void cg_consensus_body(size_t p, const float *x, size_t ldx, size_t k, c
 
 /* *out = the sum of n parts, by one block. room: a double a thread. */
 CG_BODY void cg_sum_body(size_t n, const double *part, double *out, uint32_t threads, double *room) {
+    CG_BLOCK();
     CG_EACH_THREAD(t, threads) {
         room[t] = 0.0;
         for (CG_STRIDE(i, t, threads, n)) room[t] += part[i];
@@ -51,6 +53,7 @@ CG_BODY void cg_sum_body(size_t n, const double *part, double *out, uint32_t thr
 /* out[c] = sum_i weights[i] x_i[c], in order, one FMA each, from 0; weights of 0 are left out and carry no NaN. */
 CG_BODY void cg_average_body(size_t p, const float *x, size_t ldx, size_t k, const int64_t *rows, const float *weights,
                              float *out, size_t block, uint32_t threads) {
+    CG_BLOCK();
     CG_EACH_THREAD(t, threads) {
         const size_t c = block * threads + t;
         float sum = 0.0f;

@@ -53,6 +53,7 @@ CG_BODY void cg_gemm_tile(const cg_gemm *g, size_t row0, size_t col0, cg_gemm_ro
             for (uint32_t j = 0; j < CG_GEMM_OWN; j++) CG_OWN(sums, t).v[i][j] = 0.0f;
         }
     }
+    CG_NO_BARRIER();
     for (size_t at = 0; at < g->k; at += CG_GEMM_CHUNK) {
         CG_EACH_THREAD(t, CG_GEMM_THREADS) {
             cg_gemm_load(g->a, g->m, g->lda, g->k, row0, at, t, room->a);
@@ -85,6 +86,7 @@ CG_BODY void cg_gemm_body(const cg_gemm *g, float *c, size_t ldc, size_t tile, c
     const size_t down = cg_div_up(g->m, CG_GEMM_TILE);
     const size_t row0 = tile % down * CG_GEMM_TILE, col0 = tile / down * CG_GEMM_TILE;
     CG_THREADS_OWN(cg_gemm_sums, sums, CG_GEMM_THREADS);
+    CG_BLOCK();
     cg_gemm_tile(g, row0, col0, room, sums);
     CG_EACH_THREAD(t, CG_GEMM_THREADS) {
         CG_UNROLL(8)

@@ -80,6 +80,7 @@ CG_BODY void cg_mix_fused_body(const cg_mix_plan *k, const float *x, size_t ldx,
                                size_t tile, uint32_t threads, cg_quad *room) {
     const uint32_t width = 1u << shift, quads = width / 4;
     const cg_mix_tile at = cg_mix_tile_at(k, width, tile);
+    CG_BLOCK();
     cg_quad *from = room, *to = room + k->n * quads;
     CG_EACH_THREAD(t, threads) {
         const uint32_t c = t % width;
@@ -114,6 +115,7 @@ CG_BODY void cg_mix_direct_body(const cg_mix_plan *k, size_t round, const float 
                                 size_t ld_dst, size_t tile, size_t group, uint32_t threads) {
     const cg_mix_tile at = cg_mix_tile_at(k, CG_MIX_DIRECT, tile);
     const uint32_t *const start = cg_mix_matrix(k, round, at.block);
+    CG_BLOCK();
     CG_EACH_THREAD(t, threads) {
         const size_t first = group * CG_MIX_ROWS, end = first + CG_MIX_ROWS < k->n ? first + CG_MIX_ROWS : k->n;
         for (size_t row = first; t < at.cols && row < end; row++) {

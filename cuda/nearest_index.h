@@ -28,6 +28,7 @@ typedef struct cg_nearest {
 /* Squared norm of row `row`, summed in float64 by one block. room: a double a thread. */
 CG_BODY void cg_norm_body(const float *x, size_t ld, size_t dim, float *out, size_t row, uint32_t threads,
                           double *room) {
+    CG_BLOCK();
     CG_EACH_THREAD(t, threads) {
         room[t] = 0.0;
         for (CG_STRIDE(j, t, threads, dim)) room[t] += (double)x[row * ld + j] * (double)x[row * ld + j];
@@ -50,6 +51,7 @@ CG_BODY void cg_filter_body(const cg_nearest *n, size_t tile, cg_filter_room *ro
     const float slack = CG_NEAREST_SLACK(n->dim);
     const cg_gemm g = {n->batch, n->keys, n->dim, n->ldq, n->ldk, n->q, n->k};
     CG_THREADS_OWN(cg_gemm_sums, sums, CG_GEMM_THREADS);
+    CG_BLOCK();
     cg_gemm_tile(&g, query0, key0, &room->gemm, sums);
     CG_EACH_THREAD(t, CG_GEMM_THREADS) {
         CG_UNROLL(8)
@@ -118,6 +120,7 @@ typedef struct cg_decide_room {
 /* Query `query`, one block: the least squared distance that is at most `bound`. */
 CG_BODY void cg_decide_body(const cg_nearest *n, float bound, int64_t *index, float *distance, size_t query,
                             uint32_t threads, cg_decide_room *room) {
+    CG_BLOCK();
     CG_EACH_THREAD(t, threads) {
         float least = INFINITY;
         for (CG_STRIDE(i, t, threads, n->tiles)) least = fminf(least, n->hi[i * n->batch + query]);

@@ -37,6 +37,7 @@ CG_BOTH uint64_t cg_random_blocks(uint64_t first, size_t n) { return n ? (first 
  */
 CG_BODY void cg_random_body(int kind, const cg_address *at, uint64_t first, size_t n, void *out, uint64_t b,
                             uint32_t threads) {
+    CG_BLOCK();
     CG_EACH_THREAD(t, threads) {
         const uint64_t block = first / 4 + b * threads + t;
         uint32_t words[4];

@@ -24,6 +24,7 @@ CG_BODY void cg_router_layer_body(const cg_router_layer *k, size_t row, uint32_t
     float *const out = k->out + row * k->width;
     const float count = (float)k->width;
     CG_THREADS_OWN(float, mean, CG_ROUTER_THREADS);
+    CG_BLOCK();
     CG_EACH_THREAD(t, threads) {
         room[t] = 0.0f;
         for (CG_STRIDE(i, t, threads, k->width)) {
@@ -56,6 +57,7 @@ CG_BODY void cg_router_layer_body(const cg_router_layer *k, size_t row, uint32_t
 /* p[query sources + column[source]] = sigmoid(h . w + b) for one row of h (rows, width). */
 CG_BODY void cg_router_head_body(size_t width, size_t group, const float *h, const float *w, float b, size_t sources,
                                  const int32_t *column, float *p, size_t row, uint32_t threads, float *room) {
+    CG_BLOCK();
     CG_EACH_THREAD(t, threads) {
         room[t] = 0.0f;
         for (CG_STRIDE(i, t, threads, width)) room[t] = fmaf(h[row * width + i], w[i], room[t]);

@@ -5,20 +5,25 @@
  * section is the thread's own part; on the host it is a loop over the threads of one block, so that a test runs every
  * block and every thread, with every index, mask and sum, where there is no GPU (tests/c/test_cuda_twins.c).
  *
+ *   CG_BLOCK();                            a block begins
  *   CG_THREADS_OWN(float, sum, 256);       a variable of each of up to 256 threads that outlives a section
  *   CG_EACH_THREAD(t, threads) { CG_OWN(sum, t) = ...; }
  *   CG_BARRIER();
  *
- * The number of threads is a power of two. In a section no thread may read what another writes: the twins also run the
- * threads from last to first (cg_twin_backwards), which gives other numbers where that rule is broken. Shared memory is
- * the caller's: a pointer. Bodies are in the common subset of C11 and C++17; products are fused only where fmaf() says
- * so (-fmad=false). */
+ * Two sections have a CG_BARRIER between them, or CG_NO_BARRIER where a thread only meets again what it wrote itself;
+ * with neither, the twin aborts. The number of threads is a power of two. In a section no thread may read what another
+ * writes: the twins also run the threads from last to first (cg_twin_backwards), which gives other numbers where that
+ * rule is broken. Shared memory is the caller's: a pointer. Bodies are in the common subset of C11 and C++17; products
+ * are fused only where fmaf() says so (-fmad=false). */
 #ifndef CG_CUDA_SHIM_H
 #define CG_CUDA_SHIM_H
 #include <float.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
+#ifndef __CUDACC__
+#include <stdlib.h>
+#endif
 
 #ifdef __CUDACC__
 #define CG_BODY static __device__ __forceinline__
@@ -26,7 +31,9 @@
 #define CG_EACH_THREAD(t, threads)                                                                                     \
     (void)(threads);                                                                                                   \
     for (uint32_t t = threadIdx.x, once_##t = 1; once_##t; once_##t = 0)
+#define CG_BLOCK() ((void)0)
 #define CG_BARRIER() __syncthreads()
+#define CG_NO_BARRIER() ((void)0)
 #define CG_PRAGMA(text) _Pragma(#text)
 #define CG_UNROLL(times) CG_PRAGMA(unroll times)
 #define CG_ALIGNED(bytes) __align__(bytes)
@@ -36,13 +43,23 @@
 #define CG_BODY static inline __attribute__((unused))
 #define CG_BOTH static inline __attribute__((unused))
 #define CG_EACH_THREAD(t, threads)                                                                                     \
-    for (uint32_t at_##t = 0, t; t = cg_twin_backwards ? (threads) - 1 - at_##t : at_##t, at_##t < (threads); at_##t++)
-#define CG_BARRIER() ((void)0)
+    for (uint32_t at_##t = cg_twin_section(), t;                                                                       \
+         t = cg_twin_backwards ? (threads) - 1 - at_##t : at_##t, at_##t < (threads); at_##t++)
+#define CG_BLOCK() (cg_twin_open = 0)
+#define CG_BARRIER() (cg_twin_open = 0)
+#define CG_NO_BARRIER() (cg_twin_open = 0)
 #define CG_UNROLL(times)
 #define CG_ALIGNED(bytes) __attribute__((aligned(bytes)))
 #define CG_THREADS_OWN(type, name, most) type name[most]
 #define CG_OWN(name, t) name[t]
-static int cg_twin_backwards __attribute__((unused));
+static int cg_twin_backwards __attribute__((unused)), cg_twin_open __attribute__((unused));
+
+/* A section begins: one after another without a word between them is a barrier forgotten. */
+static inline uint32_t cg_twin_section(void) {
+    if (cg_twin_open) abort();
+    cg_twin_open = 1;
+    return 0;
+}
 #endif
 
 /* The first item of work of thread t, and the step to its next: items t, t + threads, t + 2 threads, ... */

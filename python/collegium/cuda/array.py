@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._check import integer
+from .._where import library_of
 from .door import current_stream, enter, need, one_device, view_any
 
 _LINE = 128  # bytes that a device's memory delivers together
@@ -158,7 +159,7 @@ def to_host_sync(x: Any, name: str = "x") -> NDArray[Any]:
 
 def like(x: Any, shape: tuple[int, ...], dtype: Any, device: int, stream: int) -> Any:
     """A new array of the library that `x` is of."""
-    library = type(x).__module__.partition(".")[0]
+    library = library_of(x)
     if library == "torch":
         torch = sys.modules["torch"]
         return torch.empty(shape, dtype=getattr(torch, np.dtype(dtype).name), device=x.device)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._check import integer
-from .._where import DLPACK_CUDA
+from .._where import DLPACK_CUDA, library_of
 
 LEGACY = 1  # the legacy default stream, as DLPack and the CUDA runtime name it
 _CODES = {0: "i", 1: "u", 2: "f", 5: "c", 6: "b"}  # DLPack's type codes that NumPy has
@@ -78,7 +78,7 @@ def current_stream(*arrays: Any) -> int:
     if chosen is not None:
         return chosen
     for x in arrays:
-        library = type(x).__module__.partition(".")[0]
+        library = library_of(x)
         if library == "torch":
             return int(sys.modules["torch"].cuda.current_stream(x.device).cuda_stream) or LEGACY
         if library == "cupy":
