@@ -1,10 +1,11 @@
-/* cuda/dlpack_py.c -- DLPack capsules opened: what a tensor says of itself, and an owner that gives it back.
+/* cuda/dlpack_py.c -- DLPack capsules opened and made: what a tensor says of itself, and an owner that gives it back.
  *
  * The layout is DLPack 1.x (dmlc/dlpack, include/dlpack/dlpack.h); both kinds of capsule are taken, "dltensor" and
  * "dltensor_versioned". A capsule is opened once: it is renamed to "used_..." and its deleter is called when the owner
  * goes. Nothing here touches a device. */
 #include "bind.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct dl_tensor {
@@ -123,7 +124,73 @@ static PyObject *py_dlpack_open(PyObject *module, PyObject *const *args, Py_ssiz
     return PyErr_Format(PyExc_ValueError, "expected a DLPack capsule, got one named %s", name ? name : "(none)");
 }
 
+/* ---- made ---- */
+
+enum { KDL_CUDA = 2, MOST_DIMENSIONS = 8 };
+
+typedef struct lent { /* a tensor of ours in somebody's hands */
+    dl_managed managed;
+    int64_t shape[MOST_DIMENSIONS], strides[MOST_DIMENSIONS];
+    PyObject *owner;
+} lent;
+
+/* May be called by a thread of another library, without the GIL. */
+static void returned(dl_managed *m) {
+    lent *const l = m->context;
+    const PyGILState_STATE gil = PyGILState_Ensure();
+    Py_DECREF(l->owner);
+    PyGILState_Release(gil);
+    free(l);
+}
+
+/* A capsule that nobody opened gives the tensor back itself. */
+static void forget(PyObject *capsule) {
+    if (!PyCapsule_IsValid(capsule, PLAIN)) return;
+    dl_managed *const m = PyCapsule_GetPointer(capsule, PLAIN);
+    m->deleter(m);
+}
+
+/* `n` numbers of a tuple into out; -1 with an exception where it is no such tuple. */
+static int numbers_of(PyObject *tuple, Py_ssize_t n, int64_t *out) {
+    if (!PyTuple_Check(tuple) || PyTuple_Size(tuple) != n) {
+        PyErr_SetString(PyExc_TypeError, "expected tuples of one length");
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < n; i++) {
+        out[i] = PyLong_AsLongLong(PyTuple_GetItem(tuple, i));
+        if (out[i] == -1 && PyErr_Occurred()) return -1;
+    }
+    return 0;
+}
+
+static PyObject *py_dlpack_make(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    int device, code, bits;
+    void *at;
+    if (nargs != 7) return PyErr_Format(PyExc_TypeError, "dlpack_make() takes 7 arguments (%zd given)", nargs);
+    if (cg_bind("dlpack_make", args, 4, "piii", &at, &device, &code, &bits) < 0) return NULL;
+    const Py_ssize_t ndim = PyTuple_Check(args[4]) ? PyTuple_Size(args[4]) : -1;
+    if (ndim < 0 || ndim > MOST_DIMENSIONS)
+        return PyErr_Format(PyExc_ValueError, "shape: expected 0 to %d dimensions, got %zd", MOST_DIMENSIONS, ndim);
+    lent *const l = malloc(sizeof *l);
+    if (!l) return PyErr_NoMemory();
+    if (numbers_of(args[4], ndim, l->shape) < 0 || numbers_of(args[5], ndim, l->strides) < 0) {
+        free(l);
+        return NULL;
+    }
+    l->managed = (dl_managed){
+        {at, KDL_CUDA, device, (int32_t)ndim, (uint8_t)code, (uint8_t)bits, 1, l->shape, l->strides, 0}, l, returned};
+    l->owner = Py_NewRef(args[6]);
+    PyObject *const capsule = PyCapsule_New(&l->managed, PLAIN, forget);
+    if (!capsule) {
+        Py_DECREF(l->owner);
+        free(l);
+    }
+    return capsule;
+}
+
 PyMethodDef cg_cuda_dlpack_methods[] = {
+    CG_FASTCALL(dlpack_make, "(address, device, code, bits, shape, strides, owner, /)"),
     CG_FASTCALL(dlpack_open, "(capsule, /)"),
     {0},
 };

@@ -36,6 +36,16 @@ def dlpack_open(
 ) -> tuple[int, int, int, int, int, int, tuple[int, ...], tuple[int, ...] | None, bool, Any]: ...  # address,
 
 # device type and number, type code, bits, lanes, shape, strides, read-only, owner: the tensor goes back with it
+def dlpack_make(
+    address: int,
+    device: int,
+    code: int,
+    bits: int,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    owner: Any,
+    /,
+) -> Any: ...  # a capsule that holds the owner
 
 # ---- aggregate ----
 def mix_tile(device: int, n: int, /) -> tuple[int, int]: ...  # columns of a tile, 1 if all rounds are one launch

@@ -51,6 +51,8 @@ def test_torch_tensors_go_in_and_come_out(torch):
     assert np.array_equal(z.cpu().numpy(), cpu)
     ours = cuda.from_numpy(X)
     assert torch.equal(torch.as_tensor(ours, device="cuda"), x)
+    assert torch.equal(torch.from_dlpack(ours), x)
+    assert torch.from_dlpack(ours).data_ptr() == ours.address
 
 
 def test_work_waits_for_what_is_on_the_callers_stream(torch):

@@ -259,6 +259,42 @@ def test_a_capsule_is_opened_once(twin, X):
         twin.dlpack_open(3)
 
 
+class Anybody:
+    """What another library sees: the protocol, and nothing of the class behind it."""
+
+    def __init__(self, a):
+        self.__dlpack__, self.__dlpack_device__ = a.__dlpack__, a.__dlpack_device__
+
+
+def test_arrays_of_ours_go_out_by_dlpack(twin, X, monkeypatch):
+    waits = []
+    monkeypatch.setattr(twin, "stream_wait", lambda *a: waits.append(a))
+    with cuda.stream(4):
+        a = cuda.from_numpy(X, padded=True)
+    assert a.__dlpack_device__() == (2, 0)
+    v = door.view(Anybody(a), "x", np.float32, 2, stream=9)
+    assert (v.address, v.shape, v.strides, v.device, waits) == (a.address, (5, 7), (32, 1), 0, [(0, 9, 4)])
+    door.view(Anybody(a), "x", np.float32, 2, stream=4)
+    a.__dlpack__(stream=-1)
+    assert len(waits) == 1
+    a.__dlpack__()
+    assert waits[1:] == [(0, 1, 4)]
+    for dtype in (np.float64, np.int64, np.int32, np.uint32):
+        assert door.view(Anybody(cuda.empty((3,), dtype)), "x", dtype, 1).dtype == dtype
+
+
+def test_memory_lives_as_long_as_what_was_handed_out(twin, X):
+    a = cuda.from_numpy(X)
+    owner, before = a._owner, sys.getrefcount(a._owner)
+    capsule = a.__dlpack__(stream=-1)
+    opened = twin.dlpack_open(a.__dlpack__(stream=-1))
+    assert sys.getrefcount(owner) == before + 2
+    del capsule  # never opened
+    assert sys.getrefcount(owner) == before + 1
+    del opened
+    assert sys.getrefcount(owner) == before
+
+
 # ---- streams, devices ----
 
 

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._check import integer
-from .._where import library_of
-from .door import current_stream, enter, need, one_device, view_any
+from .._where import DLPACK_CUDA, library_of
+from .door import DLPACK_CODES, LEGACY, current_stream, enter, need, one_device, view_any
 
 _LINE = 128  # bytes that a device's memory delivers together
 
 
 class Array:
-    """An array in a device's memory. torch, CuPy and Numba take it by its `__cuda_array_interface__`, without a copy:
-    `torch.as_tensor(a, device=a.device)`.
+    """An array in a device's memory. torch, CuPy and Numba take it without a copy, by DLPack or its
+    `__cuda_array_interface__`: `torch.from_dlpack(a)`.
 
     Made by `empty`, `from_numpy` and the functions that return arrays. The memory is given back, in the order of the
     stream it was made on, when the array and all views of it are gone.
@@ -63,6 +63,17 @@ class Array:
             "strides": tuple(s * self.dtype.itemsize for s in self.strides),
             "stream": self.stream,
         }
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return DLPACK_CUDA[0], self.number
+
+    def __dlpack__(self, *, stream: int | None = None, **_: Any) -> Any:
+        """A capsule for `stream`, which waits on the device for ours (-1: it does not; None: the legacy one)."""
+        module = need()
+        if stream != -1 and (stream or LEGACY) != self.stream:
+            module.stream_wait(self.number, stream or LEGACY, self.stream)
+        code, bits = DLPACK_CODES[self.dtype.kind], 8 * self.dtype.itemsize
+        return module.dlpack_make(self.address, self.number, code, bits, self.shape, self.strides, self._owner)
 
     def __len__(self) -> int:
         return self.shape[0]

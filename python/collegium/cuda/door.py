@@ -21,6 +21,7 @@ from .._where import DLPACK_CUDA, library_of
 
 LEGACY = 1  # the legacy default stream, as DLPack and the CUDA runtime name it
 _CODES = {0: "i", 1: "u", 2: "f", 5: "c", 6: "b"}  # DLPack's type codes that NumPy has
+DLPACK_CODES = {kind: code for code, kind in _CODES.items()}
 _HOSTS = (1, 3)  # kDLCPU, kDLCUDAHost
 _stream: ContextVar[int | None] = ContextVar("collegium_cuda_stream", default=None)
 
@@ -153,7 +154,9 @@ def one_device(**views: View) -> int:
 
 
 def _open(x: Any, name: str, stream: int) -> View:
-    if hasattr(x, "__dlpack__") and hasattr(x, "__dlpack_device__"):
+    # torch's interface does not name its stream, and is refused to tensors that want gradients: DLPack comes first.
+    speaks = hasattr(x, "__dlpack__") and hasattr(x, "__dlpack_device__")
+    if speaks and (library_of(x) == "torch" or not hasattr(x, "__cuda_array_interface__")):
         return _from_dlpack(x, name, stream)
     if hasattr(x, "__cuda_array_interface__"):
         return _from_interface(x, name)
