@@ -3,6 +3,7 @@
 #define CG_CUDA_CONSENSUS_H
 #include "consensus_index.h"
 #include "device.h"
+#include "nonfinite_index.h"
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -18,6 +19,11 @@ int cg_cuda_consensus_f32(int device, void *stream, size_t p, const float *x, si
  */
 int cg_cuda_average_f32(int device, void *stream, size_t p, const float *x, size_t ldx, size_t k, const int64_t *rows,
                         const float *weights, float *out, cg_err *err);
+
+/* *out = i p + c of the first value that is not finite, in the order of the rows that count and then of columns, or
+ * CG_NOWHERE. part: k ceil(p / CG_SEEK_PIECE) values of work space. Floor: a read of 4 k p bytes. */
+int cg_cuda_find_nonfinite_f32(int device, void *stream, size_t p, const float *x, size_t ldx, size_t k,
+                               const int64_t *rows, uint64_t *part, uint64_t *out, cg_err *err);
 
 #ifdef __cplusplus
 }

@@ -72,6 +72,17 @@ static PyObject *py_random(PyObject *module, PyObject *const *args, Py_ssize_t n
     return cg_bind_done(module, cg_cuda_random(device, stream, kind, &at, first, n, out, &err), &err);
 }
 
+static PyObject *py_find_nonfinite(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    int device;
+    void *stream, *x, *rows, *part, *out;
+    size_t p, ldx, k;
+    if (cg_bind("find_nonfinite", args, nargs, "ipzpzzppp", &device, &stream, &p, &x, &ldx, &k, &rows, &part, &out) < 0)
+        return NULL;
+    cg_err err;
+    const int rc = cg_cuda_find_nonfinite_f32(device, stream, p, x, ldx, k, rows, part, out, &err);
+    return cg_bind_done(module, rc, &err);
+}
+
 /* ---- products, nearest keys ---- */
 
 static PyObject *py_gemm(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
@@ -140,6 +151,7 @@ PyMethodDef cg_cuda_kernel_methods[] = {
                      "fused, x, ldx, y, ldy, work, /)"),
     CG_FASTCALL(consensus, "(device, stream, p, x, ldx, k, rows, mean, part, sum_sq, /)"),
     CG_FASTCALL(average, "(device, stream, p, x, ldx, k, rows, weights, out, /)"),
+    CG_FASTCALL(find_nonfinite, "(device, stream, p, x, ldx, k, rows, part, out, /)"),
     CG_FASTCALL(gemm, "(device, stream, m, n, k, a, lda, b, ldb, c, ldc, /)"),
     CG_FASTCALL(norms, "(device, stream, rows, dim, x, ld, out, /)"),
     CG_FASTCALL(nearest,

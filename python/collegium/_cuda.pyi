@@ -86,6 +86,9 @@ def consensus(
 def average(
     device: int, stream: int, p: int, x: int, ldx: int, k: int, rows: int | None, weights: int, out: int, /
 ) -> None: ...
+def find_nonfinite(
+    device: int, stream: int, p: int, x: int, ldx: int, k: int, rows: int | None, part: int, out: int, /
+) -> None: ...
 
 # ---- products, nearest keys (cache), router: row-major float32, c = a b^T ----
 def gemm(

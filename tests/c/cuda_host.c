@@ -186,6 +186,18 @@ int cg_cuda_average_f32(int device, void *stream, size_t p, const float *x, size
     return CG_OK;
 }
 
+int cg_cuda_find_nonfinite_f32(int device, void *stream, size_t p, const float *x, size_t ldx, size_t k,
+                               const int64_t *rows, uint64_t *part, uint64_t *out, cg_err *err) {
+    (void)stream;
+    ALIVE(device, err);
+    const size_t blocks = k * cg_div_up(p, CG_SEEK_PIECE);
+    uint64_t *const room = room_for(CG_SEEK_THREADS * sizeof *room);
+    for (size_t b = 0; b < blocks; b++) cg_seek_body(p, x, ldx, rows, part, b, CG_SEEK_THREADS, room);
+    cg_least_body(blocks, part, out, CG_SEEK_THREADS, room);
+    free(room);
+    return CG_OK;
+}
+
 /* ---- gemm.h, nearest.h ---- */
 
 int cg_cuda_gemm_f32(int device, void *stream, const cg_gemm *g, float *c, size_t ldc, cg_err *err) {

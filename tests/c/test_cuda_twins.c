@@ -171,6 +171,30 @@ static void test_consensus(size_t n, size_t p) {
     cg_buf_free(want_mean), cg_buf_free(part), cg_buf_free(rows), cg_buf_free(indptr), cg_buf_free(indices);
 }
 
+/* ---- NaN and infinity ---- */
+
+static void test_find_nonfinite(size_t n, size_t p) {
+    const size_t ld = p + 1, parts = (n + 1) * cg_div_up(p, CG_SEEK_PIECE);
+    float *const x = numbers(n * ld, 41);
+    uint64_t *const part = array(parts, sizeof *part), out;
+    int64_t rows[3] = {(int64_t)n - 1, 0, (int64_t)n - 1}, row, col;
+    cg_err err;
+    const size_t places[][2] = {{n - 1, p - 1}, {n - 1, p / 2}, {0, p - 1}, {n / 2, 0}};
+    for (size_t found = 0; found < 5; found++) { /* none, then one more each time */
+        for (int some = 0; some < 2; some++) {
+            const size_t k = some ? 3 : n;
+            const int64_t *const of = some ? rows : NULL;
+            if (k * cg_div_up(p, CG_SEEK_PIECE) > parts) continue;
+            CHECK(cg_find_nonfinite_f32(n, p, x, ld, k, of, &row, &col, &err) == CG_OK);
+            CHECK(cg_cuda_find_nonfinite_f32(0, NULL, p, x, ld, k, of, part, &out, &err) == CG_OK);
+            CHECK((row < 0) == (out == CG_NOWHERE));
+            if (row >= 0) CHECK((some ? rows[out / p] : (int64_t)(out / p)) == row && (int64_t)(out % p) == col);
+        }
+        if (found < 4) x[places[found][0] * ld + places[found][1]] = found % 2 ? INFINITY : NAN;
+    }
+    cg_buf_free(x), cg_buf_free(part);
+}
+
 /* ---- segments ---- */
 
 static void test_segments(void) {
@@ -191,6 +215,9 @@ int main(void) {
         test_consensus(1, 1);
         test_consensus(5, 127);
         test_consensus(33, 1000);
+        test_find_nonfinite(2, 1);
+        test_find_nonfinite(3, 4097);
+        test_find_nonfinite(7, 300);
         test_random(0, 1);
         test_random(3, 2);
         test_random(5, 5000);

@@ -99,6 +99,14 @@ def test_consensus_and_average(n, p):
     assert same(cuda.average(cuda.from_numpy(X), w).numpy_sync(), dl.mix(X, csr)[0])
 
 
+def test_find_nonfinite():
+    X = models(50, 10_001)
+    assert cuda.find_nonfinite_sync(cuda.from_numpy(X)) is None
+    for i, c in [(49, 10_000), (49, 3), (20, 4096), (0, 10_000)]:
+        X[i, c] = np.nan
+        assert cuda.find_nonfinite_sync(cuda.from_numpy(X)) == (i, c)
+
+
 def test_population():
     shapes = {"w": (30, 11), "b": (30,)}
     host, device = dl.Population(50, shapes), dl.Population(50, shapes, device="cuda")

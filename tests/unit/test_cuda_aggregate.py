@@ -262,6 +262,17 @@ def test_average_is_a_mixing_row(twin):
         cuda.average(cuda.from_numpy(X), w[:4])
 
 
+@pytest.mark.parametrize("rows", [None, [8, 3, 0]])
+def test_find_nonfinite(twin, rows):
+    X = models(9, 5000)
+    picked = None if rows is None else np.array(rows, np.int64)
+    assert cuda.find_nonfinite_sync(InterfaceArray(X), rows) is None
+    for i, c, value in [(4, 4999, np.nan), (8, 4100, np.inf), (8, 77, -np.inf), (0, 0, np.nan)]:
+        X[i, c] = value
+        assert cuda.find_nonfinite_sync(cuda.from_numpy(X), rows) == _core.find_nonfinite(X, picked)
+    assert cuda.find_nonfinite_sync(cuda.from_numpy(X), []) is None
+
+
 # ---- randomness ----
 
 

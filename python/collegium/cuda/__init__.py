@@ -13,9 +13,10 @@ Not run on a GPU yet: the kernels compile for sm_80, sm_90a and sm_100, and thei
 
 from __future__ import annotations
 
-from .aggregate import MixPlan, average, consensus, consensus_sync, mix
+from .aggregate import MixPlan, mix
 from .array import Array, empty, from_numpy, to_host_sync, zeros_rows
 from .door import View, current_stream, device_number, need, status, stream, view
+from .fleet import average, consensus, consensus_sync, find_nonfinite_sync
 from .libraries import library, sgemm
 from .nearest import KeyTable, nearest
 from .noise import normal_f32, random_f32, random_u32
@@ -33,6 +34,7 @@ __all__ = [
     "current_stream",
     "device_number",
     "empty",
+    "find_nonfinite_sync",
     "from_numpy",
     "library",
     "mix",
