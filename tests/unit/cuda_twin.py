@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -29,7 +30,17 @@ def build(place: Path) -> ModuleType:
     flags = "-std=c11 -O2 -g -fPIC -shared -pthread -ffp-contract=off -fno-math-errno".split()
     limited = [] if sysconfig.get_config_var("Py_GIL_DISABLED") else ["-DPy_LIMITED_API=0x030A0000"]
     made = place / "_cuda.so"
-    command = [os.environ.get("CC", "cc"), *flags, *limited, "-isystem", include, *map(str, files), "-lm", "-o", made]
+    command = [
+        *shlex.split(os.environ.get("CC", "cc")),
+        *flags,
+        *limited,
+        "-isystem",
+        include,
+        *map(str, files),
+        "-lm",
+        "-o",
+        made,
+    ]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     loader = ExtensionFileLoader("collegium._cuda", str(made))
