@@ -170,6 +170,10 @@ def test_a_plan_used_on_another_stream_waits_before_it_is_given_back(twin, monke
     assert waits == [(0, 8, 3), (0, 3, 8)]
 
 
+def test_tiles_end_where_blocks_do():
+    assert aggregate.tiles(np.array([0, 0, 8, 17, 18]), 8).tolist() == [0, 0, 1, 3, 4]
+
+
 def test_equal_matrices_are_packed_once():
     W = dl.topology.ring(6).mixing()
     csr = (W.indptr, W.indices, W.weights)

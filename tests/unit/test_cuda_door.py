@@ -346,6 +346,18 @@ def test_arrays(twin, X):
         a.part(0, (5, 2, 2), (32, 3, 1)).numpy_sync()
 
 
+def test_copies_wait_for_the_stream_an_array_was_made_on(twin, X, monkeypatch):
+    a = cuda.from_numpy(X)
+    waits = []
+    monkeypatch.setattr(twin, "stream_wait", lambda *args: waits.append(args))
+    a.numpy_sync()
+    assert waits == []
+    with cuda.stream(6):
+        a.numpy_sync()
+        a.fill_from(X)
+    assert waits == [(0, 6, 1), (0, 6, 1)]
+
+
 def test_out_of_memory_names_the_bytes(twin):
     with pytest.raises(MemoryError, match="no memory for 4294967296 bytes on CUDA device 0: "):
         cuda.empty((1 << 30,))
