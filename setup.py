@@ -33,7 +33,7 @@ from setup_finders import Missing, Tools, find_cuda, find_gloo
 
 # One entry an optional extension collegium._<name>: its sources, its finder, and the sentence that installs its tools.
 PARTS = {
-    "cuda": (["cuda/*.cu", "cuda/*.c"], find_cuda, "install the CUDA toolkit (nvcc), or set CUDA_HOME"),
+    "cuda": (["cuda/*.c*", "csrc/base/err.c"], find_cuda, "install the CUDA toolkit (nvcc), or set CUDA_HOME"),
     "gloo": (["csrc/net/*.cc", "csrc/python/gloo/*.c"], find_gloo, "apt-get install g++ libgloo-dev"),
 }
 

@@ -59,7 +59,8 @@ def find_cuda() -> Tools:
     code = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in archs]
     code.append(f"-gencode=arch=compute_{archs[-1]},code=compute_{archs[-1]}")
     host = ["-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra"]
-    compiler = [nvcc, "-O3", "-std=c++17", "-cudart=static", *code, *host]
+    # -fmad=false: products are fused only where fmaf() says so, as -ffp-contract=off does on the CPU.
+    compiler = [nvcc, "-O3", "-std=c++17", "-fmad=false", "-cudart=static", *code, *host]
     # The static runtime, and the system's libraries it needs: the module imports where there is no CUDA at all.
     link = [f"-L{library}", "-lcudart_static", "-lrt", "-ldl", "-Wl,--as-needed", "-lstdc++"]
     return Tools(f"{version[1]}, {' '.join('sm_' + a for a in archs)} + PTX", link, nvcc=compiler)

@@ -15,7 +15,7 @@ from ._version import __version__
 from .errors import Diverged
 
 if TYPE_CHECKING:
-    from . import data, dl, engine, plot, rag
+    from . import cuda, data, dl, engine, plot, rag
     from .config import show_config
     from .history import History
 
@@ -26,6 +26,7 @@ __all__ = [
     "PeerLost",
     "Timeout",
     "__version__",
+    "cuda",
     "data",
     "dl",
     "engine",
@@ -37,7 +38,7 @@ __all__ = [
     "show_config",
 ]
 
-_SUBMODULES = ("data", "dl", "engine", "plot", "rag")
+_SUBMODULES = ("cuda", "data", "dl", "engine", "plot", "rag")
 _LAZY = {"show_config": "config", "History": "history"}
 
 

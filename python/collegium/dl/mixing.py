@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import _core
 from .._check import choice, integer
+from .._where import on_device
 from ..engine import Context
 from ._describe import digest
 from .dynamic import Dynamic
@@ -23,7 +24,8 @@ Csr = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
 def mix(X: Any, W: Any, rounds: int = 1, *, columns: ArrayLike | None = None, out: Any = None) -> Any:
     """Applies mixing matrices to a matrix of models: W X, or W_k ... W_2 W_1 X in one pass over memory.
 
-    X: float32 (n, P), row = model; a NumPy array with contiguous rows, a CPU torch tensor (no copy) or a Population.
+    X: float32 (n, P), row = model; a NumPy array with contiguous rows, a torch tensor (no copy), a Population, or any
+      array in a CUDA device's memory: the work is done where the data is, on the caller's stream, without waiting.
     W: one mixing matrix (MixingMatrix, dense, scipy.sparse or an (indptr, indices, weights) tuple), used in each of
       `rounds` rounds; or a sequence of `rounds` of them, one a round.
     columns: (b + 1,) boundaries 0 ... P of column blocks; every round is then a sequence of b matrices, one a block.
@@ -42,6 +44,11 @@ def mix(X: Any, W: Any, rounds: int = 1, *, columns: ArrayLike | None = None, ou
     rounds = integer(rounds, "rounds", 1)
     edges = np.array([0, size] if columns is None else columns, dtype=np.int64)
     table = _table(W, rounds, len(edges) - 1, n, columns is not None)
+    if on_device(x):
+        from .. import cuda
+
+        mixed = cuda.mix(x, table, edges, None if out is None else _array(out, "out"))
+        return mixed if out is None else out
     if out is None:
         y = np.empty_like(x, order="C") if x.flags.c_contiguous else _core.zeros_rows(n, size)
     else:
@@ -181,14 +188,17 @@ class Mixing:
         X[...] = Y
 
 
-def _array(X: Any, name: str) -> NDArray[np.float32]:
+def _array(X: Any, name: str) -> Any:
+    """The matrix of X where it lies: a NumPy array, or an array on a device."""
     if isinstance(X, Population):
-        return X.X
+        X = X.X
     if _is_torch(X):
-        if X.device.type != "cpu":
-            raise TypeError(f"{name}: expected a tensor on the CPU, got one on {X.device}")
-        X = X.detach().numpy()
-    if not isinstance(X, np.ndarray):
+        X = X.detach()
+        if X.device.type == "cpu":
+            X = X.numpy()
+        elif X.device.type != "cuda":
+            raise TypeError(f"{name}: expected a tensor on the CPU or a CUDA device, got one on {X.device}")
+    if not isinstance(X, np.ndarray) and not on_device(X):
         raise TypeError(f"{name}: expected a NumPy array, a CPU tensor or a Population, got {type(X).__name__}")
     if X.ndim != 2:
         raise ValueError(f"{name}: expected shape (n, P), got {X.shape}")

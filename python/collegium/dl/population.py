@@ -27,14 +27,17 @@ class Population:
     changes the models in place.
 
     n: number of nodes, at least 1.  shapes: name -> shape of each parameter tensor, as of one model's state_dict.
-    Raises TypeError or ValueError naming the bad argument, MemoryError.
+    device: "cpu"; "cuda" or "cuda:N": the matrix lies in that device's memory, views are `cuda.Array`s, and `numpy`,
+      `digest` and `save` copy to the host; "auto": a device where one can be used, else the CPU.
+    Raises TypeError or ValueError naming the bad argument, MemoryError, RuntimeError (the reason) for "cuda" where CUDA
+    is off.
 
     >>> population = Population(4, {"weight": (10, 64), "bias": (10,)})
     >>> population.X.shape
     (4, 650)
     """
 
-    def __init__(self, n: int, shapes: Shapes | Iterable[tuple[str, tuple[int, ...]]]) -> None:
+    def __init__(self, n: int, shapes: Shapes | Iterable[tuple[str, tuple[int, ...]]], *, device: str = "cpu") -> None:
         self.n = integer(n, "n", 1)
         pairs = shapes.items() if isinstance(shapes, Mapping) else shapes
         self.shapes: dict[str, tuple[int, ...]] = {}
@@ -52,26 +55,39 @@ class Population:
         if size == 0:
             raise ValueError("shapes: expected at least one parameter, got none")
         self.size = size
-        self._X: NDArray[np.float32] = _core.zeros_rows(self.n, size)
+        self._X: Any = _core.zeros_rows(self.n, size) if device == "cpu" else self._on(device)
+
+    def _on(self, device: str) -> Any:
+        from .. import cuda
+
+        number = cuda.device_number(device)
+        return _core.zeros_rows(self.n, self.size) if number is None else cuda.zeros_rows(self.n, self.size, number)
 
     @property
-    def X(self) -> NDArray[np.float32]:
-        """(n, P) float32 view of all models."""
+    def device(self) -> str:
+        """Where the matrix lies: "cpu" or "cuda:N"."""
+        return "cpu" if isinstance(self._X, np.ndarray) else str(self._X.device)
+
+    @property
+    def X(self) -> Any:
+        """(n, P) float32 view of all models: a NumPy array, or a `cuda.Array` on a device."""
         return self._X
 
     def numpy(self) -> NDArray[np.float32]:
-        """The same as `X`."""
-        return self._X
+        """The same as `X` on the CPU; of a population on a device a copy, which waits for it."""
+        return self._X if isinstance(self._X, np.ndarray) else self._X.numpy_sync()
 
     @property
     def leading_dimension(self) -> int:
         """Floats from one row to the next."""
-        return int(_core.leading_dimension(self.size, 4))
+        return self._X.strides[0] // 4 if isinstance(self._X, np.ndarray) else int(self._X.strides[0])
 
     @property
-    def memory(self) -> NDArray[np.float32]:
+    def memory(self) -> Any:
         """(n, leading_dimension) view of the same memory, padding included: contiguous, as files want it."""
         shape = (self.n, self.leading_dimension)
+        if not isinstance(self._X, np.ndarray):
+            return self._X.part(0, shape, (shape[1], 1))
         return np.lib.stride_tricks.as_strided(self._X, shape, self._X.strides)
 
     @property
@@ -85,16 +101,17 @@ class Population:
     def __repr__(self) -> str:
         return f"Population(n={self.n}, parameters={self.size}, tensors={len(self.shapes)})"
 
-    def parameter(self, name: str) -> NDArray[np.float32]:
+    def parameter(self, name: str) -> Any:
         """View of one parameter of every node: (n, *shape)."""
         shape, start = self._find(name)
-        strides = [self._X.strides[0]]
-        for k in range(len(shape)):
-            strides.append(4 * math.prod(shape[k + 1 :]))
+        inner = [math.prod(shape[k + 1 :]) for k in range(len(shape))]
+        if not isinstance(self._X, np.ndarray):
+            return self._X.part(start, (self.n, *shape), (self.leading_dimension, *inner))
+        strides = [self._X.strides[0], *(4 * s for s in inner)]
         columns = self._X[:, start : start + math.prod(shape)]
         return np.lib.stride_tricks.as_strided(columns, (self.n, *shape), strides)
 
-    def row(self, i: int) -> dict[str, NDArray[np.float32]]:
+    def row(self, i: int) -> dict[str, Any]:
         """Views of node i's parameters, by name."""
         i = integer(i, "i", 0, self.n - 1)
         return {name: self._slice(i, name) for name in self.shapes}
@@ -115,7 +132,10 @@ class Population:
                     f"state[{name!r}]: expected finite numbers of float32's range, got {a[~np.isfinite(a)][0]}"
                 )
         for name, a in arrays.items():
-            self._slice(i, name)[...] = a
+            if isinstance(self._X, np.ndarray):
+                self._slice(i, name)[...] = a
+            else:
+                self._slice(i, name).fill_from(a)
 
     def describe(self, column: int) -> str:
         """Name of the parameter that flat column belongs to."""
@@ -126,7 +146,12 @@ class Population:
 
         Source: Kong et al., "Consensus control for decentralized deep learning", ICML 2021, eq. (5).
         """
-        mean, squares = _core.consensus(self._X, None)
+        if isinstance(self._X, np.ndarray):
+            mean, squares = _core.consensus(self._X, None)
+        else:
+            from .. import cuda
+
+            mean, squares = cuda.consensus_sync(self._X)
         return mean.astype(np.float32), math.sqrt(squares / self.n)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -134,7 +159,8 @@ class Population:
 
         The file appears whole or not at all (temporary file, fsync, rename).
         """
-        tensors = {name: np.ascontiguousarray(self.parameter(name)) for name in self.shapes}
+        host = self._to_host()
+        tensors = {name: np.ascontiguousarray(host.parameter(name)) for name in self.shapes}
         save_tensors(path, "population", tensors, {"names": list(self.shapes)})
 
     @classmethod
@@ -156,15 +182,27 @@ class Population:
     def digest(self) -> str:
         """SHA-256 over shapes and values, padding left out."""
         h = hashlib.sha256(json.dumps([self.n, list(self.shapes.items())]).encode())
+        host = self.numpy()
         for i in range(self.n):
-            h.update(np.ascontiguousarray(self._X[i]).data)
+            h.update(np.ascontiguousarray(host[i]).data)
         return h.hexdigest()
+
+    def _to_host(self) -> Population:
+        """This population, or on a device a copy of it on the CPU."""
+        if isinstance(self._X, np.ndarray):
+            return self
+        copy = Population(self.n, self.shapes)
+        copy._X[...] = self.numpy()
+        return copy
 
     def _find(self, name: str) -> tuple[tuple[int, ...], int]:
         if name not in self.shapes:
             raise KeyError(f"no parameter {name!r}; there are {', '.join(self.shapes)}")
         return self.shapes[name], self._start[name]
 
-    def _slice(self, i: int, name: str) -> NDArray[np.float32]:
+    def _slice(self, i: int, name: str) -> Any:
         shape, start = self._find(name)
+        if not isinstance(self._X, np.ndarray):
+            inner = tuple(math.prod(shape[k + 1 :]) for k in range(len(shape)))
+            return self._X.part(i * self.leading_dimension + start, shape, inner)
         return self._X[i, start : start + math.prod(shape)].reshape(shape)

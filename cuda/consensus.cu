@@ -1,0 +1,77 @@
+#include "check.h"
+#include "consensus.h"
+
+enum { SUM_THREADS = 256 };
+
+static __global__ void consensus_kernel(size_t p, const float *x, size_t ldx, size_t k, const int64_t *rows,
+                                        double *mean, double *part) {
+    __shared__ double room[CG_COLUMNS];
+    cg_consensus_body(p, x, ldx, k, rows, mean, part, blockIdx.x, blockDim.x, room);
+}
+
+static __global__ void sum_kernel(size_t n, const double *part, double *out) {
+    __shared__ double room[SUM_THREADS];
+    cg_sum_body(n, part, out, blockDim.x, room);
+}
+
+static __global__ void average_kernel(size_t p, const float *x, size_t ldx, size_t k, const int64_t *rows,
+                                      const float *weights, float *out) {
+    cg_average_body(p, x, ldx, k, rows, weights, out, blockIdx.x, blockDim.x);
+}
+
+static __global__ void seek_kernel(size_t p, const float *x, size_t ldx, const int64_t *rows, uint64_t *part) {
+    __shared__ uint64_t room[CG_SEEK_THREADS];
+    cg_seek_body(p, x, ldx, rows, part, blockIdx.x, blockDim.x, room);
+}
+
+static __global__ void least_kernel(size_t n, const uint64_t *part, uint64_t *out) {
+    __shared__ uint64_t room[CG_SEEK_THREADS];
+    cg_least_body(n, part, out, blockDim.x, room);
+}
+
+static int blocks_for(size_t p, unsigned *blocks, cg_err *err) {
+    const size_t count = cg_div_up(p, CG_COLUMNS);
+    if (count > INT32_MAX) return cg_fail(err, CG_EVALUE, "x: too many columns for one launch");
+    *blocks = static_cast<unsigned>(count);
+    return CG_OK;
+}
+
+int cg_cuda_consensus_f32(int device, void *stream, size_t p, const float *x, size_t ldx, size_t k, const int64_t *rows,
+                          double *mean, double *part, double *sum_sq, cg_err *err) {
+    unsigned blocks = 0;
+    const int rc = blocks_for(p, &blocks, err);
+    if (rc != CG_OK) return rc;
+    CG_ON_DEVICE(device, err);
+    if (blocks > 0) {
+        consensus_kernel<<<blocks, CG_COLUMNS, 0, cg_stream(stream)>>>(p, x, ldx, k, rows, mean, part);
+        CG_CUDA_LAUNCHED(err);
+    }
+    sum_kernel<<<1, SUM_THREADS, 0, cg_stream(stream)>>>(blocks, part, sum_sq);
+    CG_CUDA_LAUNCHED(err);
+    return CG_OK;
+}
+
+int cg_cuda_average_f32(int device, void *stream, size_t p, const float *x, size_t ldx, size_t k, const int64_t *rows,
+                        const float *weights, float *out, cg_err *err) {
+    unsigned blocks = 0;
+    const int rc = blocks_for(p, &blocks, err);
+    if (rc != CG_OK || blocks == 0) return rc;
+    CG_ON_DEVICE(device, err);
+    average_kernel<<<blocks, CG_COLUMNS, 0, cg_stream(stream)>>>(p, x, ldx, k, rows, weights, out);
+    CG_CUDA_LAUNCHED(err);
+    return CG_OK;
+}
+
+int cg_cuda_find_nonfinite_f32(int device, void *stream, size_t p, const float *x, size_t ldx, size_t k,
+                               const int64_t *rows, uint64_t *part, uint64_t *out, cg_err *err) {
+    const size_t blocks = k * cg_div_up(p, CG_SEEK_PIECE);
+    if (blocks > INT32_MAX) return cg_fail(err, CG_EVALUE, "x: too large for one launch");
+    CG_ON_DEVICE(device, err);
+    if (blocks > 0) {
+        seek_kernel<<<static_cast<unsigned>(blocks), CG_SEEK_THREADS, 0, cg_stream(stream)>>>(p, x, ldx, rows, part);
+        CG_CUDA_LAUNCHED(err);
+    }
+    least_kernel<<<1, CG_SEEK_THREADS, 0, cg_stream(stream)>>>(blocks, part, out);
+    CG_CUDA_LAUNCHED(err);
+    return CG_OK;
+}

@@ -1,0 +1,53 @@
+#include "check.h"
+#include "mix.h"
+
+static __global__ void fused_kernel(cg_mix_plan k, const float *x, size_t ldx, float *y, size_t ldy, uint32_t shift) {
+    extern __shared__ cg_quad room[];
+    cg_mix_fused_body(&k, x, ldx, y, ldy, shift, blockIdx.x, blockDim.x, room);
+}
+
+/* Groups of rows run fastest, so that the rows of one tile find each other's columns in the L2 cache. */
+static __global__ void direct_kernel(cg_mix_plan k, size_t round, const float *src, size_t ld_src, float *dst,
+                                     size_t ld_dst, size_t groups) {
+    cg_mix_direct_body(&k, round, src, ld_src, dst, ld_dst, blockIdx.x / groups, blockIdx.x % groups, blockDim.x);
+}
+
+int cg_cuda_mix_tile(int device, size_t n, size_t *width, int *fused, cg_err *err) {
+    int shared = 0;
+    CG_CUDA(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), err);
+    const uint32_t shift = cg_mix_shift(n, static_cast<size_t>(shared));
+    *fused = shift > 0;
+    *width = *fused ? static_cast<size_t>(1) << shift : static_cast<size_t>(CG_MIX_DIRECT);
+    return CG_OK;
+}
+
+static int direct(cudaStream_t stream, const cg_mix_plan *plan, size_t tiles, const float *x, size_t ldx, float *y,
+                  size_t ldy, float *work, cg_err *err) {
+    const size_t groups = cg_div_up(plan->n, CG_MIX_ROWS);
+    if (tiles * groups > INT32_MAX) return cg_fail(err, CG_EVALUE, "x: too large for one launch");
+    for (size_t r = 0; r < plan->rounds; r++) {
+        const bool to_y = (plan->rounds - 1 - r) % 2 == 0; /* the last round writes y, the one before it work, ... */
+        const float *const src = r == 0 ? x : to_y ? work : y;
+        direct_kernel<<<static_cast<unsigned>(tiles * groups), CG_MIX_DIRECT, 0, stream>>>(
+            *plan, r, src, r == 0 ? ldx : ldy, to_y ? y : work, ldy, groups);
+        CG_CUDA_LAUNCHED(err);
+    }
+    return CG_OK;
+}
+
+int cg_cuda_mix_f32(int device, void *stream, const cg_mix_plan *plan, size_t tiles, size_t width, int fused,
+                    const float *x, size_t ldx, float *y, size_t ldy, float *work, cg_err *err) {
+    if (plan->n == 0 || tiles == 0) return CG_OK;
+    CG_ON_DEVICE(device, err);
+    if (!fused) return direct(cg_stream(stream), plan, tiles, x, ldx, y, ldy, work, err);
+    if (tiles > INT32_MAX) return cg_fail(err, CG_EVALUE, "x: too many columns for one launch");
+    const size_t shared = 2 * plan->n * width * sizeof(float);
+    CG_CUDA(cudaFuncSetAttribute(fused_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
+            err);
+    uint32_t shift = 0;
+    while (static_cast<size_t>(1) << shift < width) shift++;
+    fused_kernel<<<static_cast<unsigned>(tiles), CG_MIX_THREADS, shared, cg_stream(stream)>>>(*plan, x, ldx, y, ldy,
+                                                                                              shift);
+    CG_CUDA_LAUNCHED(err);
+    return CG_OK;
+}

@@ -1,0 +1,21 @@
+"""Where an array's data is, asked without importing anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+DLPACK_CUDA = (2, 13)  # kDLCUDA, kDLCUDAManaged
+
+
+def library_of(x: Any) -> str:
+    """ "torch" or "cupy" for their arrays and arrays made of these, else ""."""
+    names = (c.__module__.partition(".")[0] for c in type(x).__mro__)
+    return next((n for n in names if n in ("torch", "cupy")), "")
+
+
+def on_device(x: Any) -> bool:
+    """Whether `x` says that its data is in a CUDA device's memory: a CUDA tensor of torch, an array of CuPy or
+    `collegium.cuda`, anything with `__cuda_array_interface__` or a DLPack device that says so. NumPy arrays do not."""
+    if hasattr(type(x), "__dlpack_device__"):
+        return int(x.__dlpack_device__()[0]) in DLPACK_CUDA
+    return hasattr(x, "__cuda_array_interface__")

@@ -1,0 +1,168 @@
+"""Mixing on a device: the twin of csrc/aggregate's kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .array import empty, from_numpy, like
+from .door import View, current_stream, enter, lend, need, one_device, view
+from .door import stream as use
+
+Csr = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
+_ENTRY = np.dtype([("from", np.uint32), ("weight", np.float32)])
+
+
+class MixPlan:
+    """Mixing matrices checked, packed and put on a device: one a round and column block, equal ones once.
+
+    table: [round][block] -> (indptr int32 (n + 1,), indices int32, weights float32), as `dl.MixingMatrix` holds them.
+    columns: (blocks + 1,) boundaries 0 ... P of the column blocks. n: rows of the matrix of models.
+    Entries of weight 0 are left out: they cost nothing and carry no NaN. Dead edges are masked by the weights
+    (`dl.MixingMatrix`): a mask changes a few kilobytes, which go with the plan.
+    Raises ValueError (a matrix that is not one, boundaries), RuntimeError where CUDA is off.
+    """
+
+    def __init__(self, table: Sequence[Sequence[Csr]], columns: NDArray[np.int64], n: int, *, device: int = 0) -> None:
+        self.n, self.rounds, self.blocks, self.device = n, len(table), len(columns) - 1, device
+        self.columns = _boundaries(columns)
+        which, start, entries = pack(table, n)
+        self._module = need()
+        self.width, self.fused = self._module.mix_tile(device, n)
+        self.first_tile = tiles(self.columns, self.width)
+        parts = [self.columns.astype(np.uint64), self.first_tile, entries, start, which]
+        self._blob = from_numpy(np.concatenate([p.reshape(-1).view(np.uint8) for p in parts]), device=device)
+        ends = np.cumsum([0, *(p.nbytes for p in parts)])
+        self._at = [self._blob.address + int(e) for e in ends[:-1]]
+
+    def run(self, x: View, y: View, stream: int) -> None:
+        """Y = W[rounds - 1] ... W[0] X on the stream. x, y: float32 (n, P), checked; y may be x where `fused`."""
+        col_start, first_tile, entries, start, which = self._at
+        enter(self._module, self.device, stream, x, y)
+        if self._blob.stream != stream:
+            self._module.stream_wait(self.device, stream, self._blob.stream)
+        ldx, ldy = x.strides[0], y.strides[0]
+        work = None
+        if not self.fused and self.rounds > 1:
+            with use(stream):
+                work = empty((self.n, ldy), device=self.device)
+        self._module.mix(
+            self.device, stream, self.n, self.rounds, self.blocks, col_start, first_tile, which, start, entries,
+            int(self.first_tile[-1]), self.width, self.fused, x.address, ldx, y.address, ldy,
+            work.address if work is not None else None,
+        )  # fmt: skip
+        lend(self._module, self.device, stream, self._blob.stream)
+
+
+def mix(X: Any, table: Sequence[Sequence[Csr]], columns: NDArray[np.int64], out: Any = None) -> Any:
+    """`dl.mix` on a device: the same arguments, checked and taken apart; returns out, of X's kind.
+
+    X: float32 (n, P), rows contiguous. out: like X, or X itself (in place), or None.
+    Bits are those of the CPU's kernels that have FMA (AVX2, AVX-512). Memory-bound: 8 n P bytes whatever the rounds,
+    while n is at most about 3,600 (2,600 on sm_80), and 8 n P bytes a round beyond. Nothing waits for the device.
+    """
+    stream = current_stream(X) if out is None else current_stream(X, out)
+    x = view(X, "X", np.float32, 2, stream=stream)
+    y = None if out is None else view(out, "out", np.float32, 2, stream=stream, write=True)
+    n, size = x.shape
+    if y is not None and y.shape != x.shape:
+        raise ValueError(f"out: expected shape {x.shape}, got {y.shape}")
+    if int(columns[-1]) != size:
+        raise ValueError(f"col_start: expected to end at {size} (the columns), got {int(columns[-1])}")
+    in_place = y is not None and (y.address, y.strides) == (x.address, x.strides)
+    if y is not None and not in_place and overlap(x, y):
+        raise ValueError("y: overlaps x; only x itself, in place, is allowed")
+    device = one_device(X=x) if y is None else one_device(X=x, out=y)
+    if n == 0 or size == 0:
+        return like(X, (n, size), np.float32, device, stream) if out is None else out
+    with use(stream):
+        plan = MixPlan(table, columns, n, device=device)
+    result: Any = out
+    if y is None:
+        result = like(X, (n, size), np.float32, device, stream)
+        y = view(result, "out", np.float32, 2, stream=stream, write=True)
+    if in_place and not plan.fused:
+        _direct_in_place(plan, x, stream)
+    else:
+        plan.run(x, y, stream)
+    return result
+
+
+def _direct_in_place(plan: MixPlan, x: View, stream: int) -> None:
+    """Too many rows for a tile in shared memory: by way of a copy."""
+    with use(stream):
+        copy = empty(x.shape, device=plan.device)
+    module, width, rows = need(), x.shape[1] * 4, x.shape[0]
+    enter(module, plan.device, stream, x)
+    module.copy(plan.device, stream, copy.address, copy.strides[0] * 4, x.address, x.strides[0] * 4, width, rows)
+    plan.run(view(copy, "copy", np.float32, 2, stream=stream), x, stream)
+
+
+def overlap(a: View, b: View) -> bool:
+    """Whether two arrays share a byte, by the range they cover."""
+    (a0, a1), (b0, b1) = a.span, b.span
+    return a0 < b1 and b0 < a1
+
+
+def tiles(columns: NDArray[np.int64], width: int) -> NDArray[np.uint64]:
+    """(blocks + 1,) tiles of `width` columns before each block's; no tile spans two blocks."""
+    counts = -(-np.diff(columns) // width)
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.uint64)
+
+
+def pack(table: Sequence[Sequence[Csr]], n: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.void]]:
+    """(which uint32 (rounds, blocks), start uint32 (matrices, n + 1), entries): every distinct matrix once, checked as
+    `_core.mix` checks it, zero weights left out."""
+    known: dict[tuple[int, int, int], int] = {}
+    which = np.empty((len(table), len(table[0]) if table else 0), np.uint32)
+    starts: list[NDArray[np.uint32]] = []
+    entries: list[NDArray[np.void]] = []
+    kept = 0
+    for r, row in enumerate(table):
+        for b, csr in enumerate(row):
+            key = (id(csr[0]), id(csr[1]), id(csr[2]))
+            if key not in known:
+                known[key] = len(starts)
+                start, packed = _pack_one(csr, n, f"table[{r}][{b}]")
+                starts.append((start + kept).astype(np.uint32))
+                entries.append(packed)
+                kept += len(packed)
+            which[r, b] = known[key]
+    if kept >= 2**32:
+        raise ValueError(f"W: expected fewer than 2**32 entries in all, got {kept}")
+    return which, np.stack(starts), np.concatenate(entries)
+
+
+def _pack_one(csr: Csr, n: int, name: str) -> tuple[NDArray[np.int64], NDArray[np.void]]:
+    indptr, indices, weights = csr
+    if len(indptr) != n + 1:
+        raise ValueError(f"{name}: expected {n} rows, got {len(indptr) - 1}")
+    if indptr[0] != 0:
+        raise ValueError(f"{name}: indptr: expected to start at 0, got {indptr[0]}")
+    down = np.flatnonzero(np.diff(indptr) < 0)
+    if len(down):
+        i = int(down[0])
+        raise ValueError(f"{name}: indptr[{i + 1}]: expected {indptr[i]} or more, got {indptr[i + 1]}")
+    nnz = int(indptr[-1])
+    if len(indices) != nnz or len(weights) != nnz:
+        raise ValueError(f"{name}: expected {nnz} indices and weights, got {len(indices)} and {len(weights)}")
+    bad = np.flatnonzero((indices < 0) | (indices >= n))
+    if len(bad):
+        raise ValueError(f"{name}: indices[{bad[0]}]: expected 0 to {n - 1}, got {indices[bad[0]]}")
+    keep = weights != 0
+    packed = np.empty(int(keep.sum()), _ENTRY)
+    packed["from"], packed["weight"] = indices[keep], weights[keep]
+    return np.concatenate([[0], np.cumsum(keep)])[indptr].astype(np.int64), packed
+
+
+def _boundaries(columns: NDArray[np.int64]) -> NDArray[np.int64]:
+    if columns[0] != 0:
+        raise ValueError(f"col_start: expected to start at 0, got {columns[0]}")
+    down = np.flatnonzero(np.diff(columns) < 0)
+    if len(down):
+        b = int(down[0])
+        raise ValueError(f"col_start[{b + 1}]: expected {columns[b]} or more, got {columns[b + 1]}")
+    return columns

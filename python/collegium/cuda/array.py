@@ -1,0 +1,186 @@
+"""Arrays of our own in a device's memory: what results and populations live in where no other library is asked."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._check import integer
+from .._where import DLPACK_CUDA, library_of
+from .door import DLPACK_CODES, LEGACY, current_stream, enter, need, one_device, view_any
+
+_LINE = 128  # bytes that a device's memory delivers together
+
+
+class Array:
+    """An array in a device's memory. torch, CuPy and Numba take it without a copy, by DLPack or its
+    `__cuda_array_interface__`: `torch.from_dlpack(a)`.
+
+    Made by `empty`, `from_numpy` and the functions that return arrays. The memory is given back, in the order of the
+    stream it was made on, when the array and all views of it are gone.
+    """
+
+    def __init__(
+        self,
+        address: int,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        dtype: Any,
+        device: int,
+        stream: int,
+        owner: Any,
+    ) -> None:
+        self.address, self.shape, self.strides = address, shape, strides
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self.number, self.stream, self._owner = device, stream, owner
+
+    @property
+    def device(self) -> str:
+        """ "cuda:N"."""
+        return f"cuda:{self.number}"
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements, padding between rows left out."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {
+            "version": 3,
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "data": (self.address, False),
+            "strides": tuple(s * self.dtype.itemsize for s in self.strides),
+            "stream": self.stream,
+        }
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return DLPACK_CUDA[0], self.number
+
+    def __dlpack__(self, *, stream: int | None = None, **_: Any) -> Any:
+        """A capsule for `stream`, which waits on the device for ours (-1: it does not; None: the legacy one)."""
+        module = need()
+        if stream != -1 and (stream or LEGACY) != self.stream:
+            module.stream_wait(self.number, stream or LEGACY, self.stream)
+        code, bits = DLPACK_CODES[self.dtype.kind], 8 * self.dtype.itemsize
+        return module.dlpack_make(self.address, self.number, code, bits, self.shape, self.strides, self._owner)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"cuda.Array(shape={self.shape}, dtype={self.dtype}, device={self.device!r})"
+
+    def part(self, first: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
+        """A view of the same memory, from element `first` of it on; strides in elements."""
+        at = self.address + first * self.dtype.itemsize
+        return Array(at, shape, strides, self.dtype, self.number, self.stream, self._owner)
+
+    def numpy_sync(self) -> NDArray[Any]:
+        """A copy on the host. Waits for the stream."""
+        out = np.empty(self.shape, self.dtype)
+        rows, width, pitch = self._rows()
+        need().copy_out_sync(self.number, self._now(), out.ctypes.data, width, self.address, pitch, width, rows)
+        return out
+
+    def fill_from(self, values: Any) -> None:
+        """Copies an array of the host into it; the values have been read when this returns.
+
+        Raises TypeError (dtype), ValueError (shape).
+        """
+        if not isinstance(values, np.ndarray) or values.dtype != self.dtype:
+            raise TypeError(f"values: expected a NumPy array of {self.dtype}, got {_kind(values)}")
+        if values.shape != self.shape:
+            raise ValueError(f"values: expected shape {self.shape}, got {values.shape}")
+        host = np.ascontiguousarray(values)
+        rows, width, pitch = self._rows()
+        need().copy_in(self.number, self._now(), self.address, pitch, host.ctypes.data, width, width, rows)
+
+    def _now(self) -> int:
+        """The stream of this moment; it waits for the one the array was made on."""
+        now = current_stream(self)
+        if now != self.stream:
+            need().stream_wait(self.number, now, self.stream)
+        return now
+
+    def _rows(self) -> tuple[int, int, int]:
+        """Rows, bytes of a row and bytes from one to the next, where all but the first dimension are contiguous."""
+        inner = math.prod(self.shape[1:])
+        if self.ndim == 0 or 0 in self.shape:
+            return 1, self.nbytes, self.nbytes
+        expected = tuple(math.prod(self.shape[k + 1 :]) for k in range(1, self.ndim))
+        if any(n > 1 and s != e for n, s, e in zip(self.shape[1:], self.strides[1:], expected)):
+            raise ValueError(f"expected rows that are contiguous, got strides {self.strides}")
+        item = self.dtype.itemsize
+        return self.shape[0], inner * item, (self.strides[0] if self.shape[0] > 1 else inner) * item
+
+
+def empty(shape: tuple[int, ...], dtype: Any = np.float32, *, device: int = 0, padded: bool = False) -> Array:
+    """A new array on `device`, its values undefined. padded: rows start on 128-byte lines.
+
+    Raises MemoryError that names the bytes, RuntimeError where CUDA is off, CudaError.
+    """
+    shape = tuple(integer(n, "shape", 0) for n in shape)
+    kind: np.dtype[Any] = np.dtype(dtype)
+    strides = [math.prod(shape[k + 1 :]) for k in range(len(shape))]
+    if padded and len(shape) == 2:
+        whole = _LINE // kind.itemsize
+        strides[0] = -(-shape[1] // whole) * whole
+    count = shape[0] * strides[0] if shape else 1
+    stream = current_stream()
+    address, owner = need().alloc(device, stream, max(count * kind.itemsize, 1))
+    return Array(address, shape, tuple(strides), kind, device, stream, owner)
+
+
+def from_numpy(values: NDArray[Any], *, device: int = 0, padded: bool = False) -> Array:
+    """A copy of a NumPy array on `device`; the values have been read when this returns. Raises as `empty`."""
+    out = empty(values.shape, values.dtype, device=device, padded=padded)
+    out.fill_from(values)
+    return out
+
+
+def zeros_rows(rows: int, columns: int, device: int = 0) -> Array:
+    """float32 zeros (rows, columns), rows on 128-byte lines, padding zero too. Raises as `empty`."""
+    out = empty((rows, columns), device=device, padded=True)
+    need().zero(device, out.stream, out.address, rows * out.strides[0] * 4)
+    return out
+
+
+def to_host_sync(x: Any, name: str = "x") -> NDArray[Any]:
+    """A copy on the host of any array on a device. Waits for its stream.
+
+    Raises TypeError, ValueError naming the argument (rows that are not contiguous), RuntimeError where CUDA is off.
+    """
+    stream = current_stream(x)
+    v = view_any(x.detach() if hasattr(x, "detach") else x, name, stream=stream)
+    module, device = need(), one_device(x=v)
+    enter(module, device, stream, v)
+    return Array(v.address, v.shape, v.strides, v.dtype, device, stream, v.owner).numpy_sync()
+
+
+def like(x: Any, shape: tuple[int, ...], dtype: Any, device: int, stream: int) -> Any:
+    """A new array of the library that `x` is of."""
+    library = library_of(x)
+    if library == "torch":
+        torch = sys.modules["torch"]
+        return torch.empty(shape, dtype=getattr(torch, np.dtype(dtype).name), device=x.device)
+    if library == "cupy":
+        return sys.modules["cupy"].empty(shape, dtype)
+    kind: np.dtype[Any] = np.dtype(dtype)
+    strides = tuple(math.prod(shape[k + 1 :]) for k in range(len(shape)))
+    address, owner = need().alloc(device, stream, max(math.prod(shape) * kind.itemsize, 1))
+    return Array(address, shape, strides, kind, device, stream, owner)
+
+
+def _kind(values: Any) -> str:
+    return str(values.dtype) if isinstance(values, np.ndarray) else type(values).__name__
