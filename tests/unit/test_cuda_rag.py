@@ -169,3 +169,21 @@ def test_router_refuses(twin):
         make()([cuda.empty((1, 4))] * 2)
     with pytest.raises(ValueError, match=r"queries\[0\]: expected shape \(1, 4\), got \(1, 5\)"):
         make()([cuda.empty((1, 5))])
+
+
+@pytest.mark.parametrize("features", [("query", "centroid", "onehot"), ("query", "dot", "count")])
+def test_a_router_takes_queries_on_a_device(twin, features):
+    rng = np.random.default_rng(5)
+    known = [rag.Source(f"s{i}", centroid=rng.normal(size=24).astype(np.float32), count=10 + i) for i in range(3)]
+    Q = rng.normal(size=(70, 24)).astype(np.float32)
+    router = rag.SourceRouter(features, (16, 8), epochs=2, seed=0).fit(Q, rng.integers(2, size=(70, 3)), known)
+    there = router.predict_proba(cuda.from_numpy(Q, padded=True))
+    assert isinstance(there, cuda.Array)
+    np.testing.assert_allclose(there.numpy_sync(), router.predict_proba(Q), atol=1e-5)
+    assert (router.select(cuda.from_numpy(Q, padded=True)) == router.select(Q)).mean() > 0.99  # copied to the host
+    router.remove_source("s1")  # other weights: not those of before
+    np.testing.assert_allclose(
+        router.predict_proba(cuda.from_numpy(Q, padded=True)).numpy_sync(), router.predict_proba(Q), atol=1e-5
+    )
+    with pytest.raises(ValueError, match=r"queries\[0\]: expected shape \(70, 24\), got \(70, 23\)"):
+        router.predict_proba(cuda.from_numpy(np.ascontiguousarray(Q[:, 1:]), padded=True))

@@ -179,7 +179,15 @@ def standardised(layout: Layout, Q: Queries, sources: Sequence[Source], scaler: 
 
 
 def fold(layout: Layout, sources: Sequence[Source], scaler: Scaler, plain: Floats, hidden: tuple[int, int]) -> object:
-    """The packed router of parameters `plain` (torch's order, our columns), standardisation folded into it.
+    """The packed router of `folded`."""
+    return _core.router_pack(*folded(layout, sources, scaler, plain, hidden))
+
+
+def folded(
+    layout: Layout, sources: Sequence[Source], scaler: Scaler, plain: Floats, hidden: tuple[int, int]
+) -> tuple[Ids, Ids, Floats, Floats, Floats | None, Floats | None, Floats, int]:
+    """Parameters `plain` (torch's order, our columns) with the standardisation folded into them: the arguments of
+    `_core.router_pack` and of `cuda.RouterForward`.
 
     z1(q, s) = (Wq / sigma) q + T_s + (wx / sigma) q . c_s, T_s = Ws (f_s - mu) / sigma + b1 - Wq mu / sigma
     - wx mu / sigma; in float64, sums in an order of their own (no BLAS), so that equal parameters give equal bits.
@@ -191,7 +199,7 @@ def fold(layout: Layout, sources: Sequence[Source], scaler: Scaler, plain: Float
     base = b1 - np.einsum("hi,i->h", W, scaler.mean)
     shift = [base + np.einsum("hi,i->h", W[:, d : d + f], row) for row in layout.statics(sources)]
     wq = W[:, :d] if d else np.zeros((h1, layout.dim))
-    return _core.router_pack(
+    return (
         np.array(list(layout.dims.values()), np.int64),
         layout.encoders(sources),
         np.ascontiguousarray(wq, np.float32),

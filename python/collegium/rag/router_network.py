@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from .features import Layout, Scaler, fold
+from .._where import on_device
+from .arrays import asarray
+from .features import Layout, Scaler, fold, folded
 from .given import described
 from .routing import Mask, Router
 from .seam import Floats
@@ -19,6 +21,8 @@ from .source import Queries, Source
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from ..cuda import RouterForward
 
 
 class NetworkRouter(Router):
@@ -42,6 +46,7 @@ class NetworkRouter(Router):
         self.k: int | None = None
         self.template = ""
         self._pack: object = None
+        self._device: RouterForward | None = None
         self._threshold: Any = 0.5
         self._limits: Floats | None = None  # the threshold, one a source
         self._held: dict[str, NDArray[Any]] = {}
@@ -72,6 +77,7 @@ class NetworkRouter(Router):
     def _repack(self) -> None:
         layout, scaler, plain = self._fitted()
         self._pack = fold(layout, self.sources, scaler, plain, self.hidden)
+        self._device = None
         self._limits = None
 
     def _fitted(self) -> tuple[Layout, Scaler, Floats]:
@@ -102,10 +108,12 @@ class NetworkRouter(Router):
             self._pack, tuple(Q[e] if e in Q else np.zeros((rows, w), np.float32) for e, w in layout.dims.items())
         )
 
-    def predict_proba(self, Q: Any) -> Floats:
+    def predict_proba(self, Q: Any) -> Any:
         """The probability that each source is relevant, float32 (B, N). Q: float32 (B, d) or (d,), or {encoder: ...}.
 
-        A query's row has the same bits in any batch. Raises ValueError naming encoder and source.
+        A query's row has the same bits in any batch. Queries (B, d) on a CUDA device stay there, and so does the
+        result, an array of their kind within 1e-5 of the CPU's; worth it for thousands at once, see docs/cuda.md.
+        Raises ValueError naming encoder and source.
         """
         arrays = self._arrays(Q)
         if arrays is not None:
@@ -113,7 +121,18 @@ class NetworkRouter(Router):
                 return _core.router_forward(self._pack, arrays)
             except (TypeError, ValueError):  # to be converted, or refused in words
                 pass
+            if all(on_device(a) for a in arrays):
+                return self._on_device()(arrays)
         return super().predict_proba(Q)
+
+    def _on_device(self) -> RouterForward:
+        """The weights on the device, copied there once."""
+        if self._device is None:
+            from ..cuda import RouterForward
+
+            layout, scaler, plain = self._fitted()
+            self._device = RouterForward(*folded(layout, self.sources, scaler, plain, self.hidden))
+        return self._device
 
     def select(self, Q: Any, **policy: Any) -> Mask:
         """The sources to ask, bool (B, N). policy: threshold, on_empty, min_sources, max_sources, budget, for this
@@ -129,7 +148,7 @@ class NetworkRouter(Router):
                 pass
         if "threshold" not in policy:
             policy["threshold"] = self._thresholds()
-        return super().select(Q, **policy)
+        return self.choose(asarray(self.predict_proba(Q), "Q"), **policy)
 
     # ---- sources come and go ----
 
@@ -209,7 +228,7 @@ class NetworkRouter(Router):
                 self._threshold = _by_name(self._threshold, self.names, sources)
             if self.prior is not None:
                 self.prior = _by_name(self.prior, self.names, sources)
-        self.sources, self._pack, self._limits = sources, pack, None
+        self.sources, self._pack, self._limits, self._device = sources, pack, None, None
         return self
 
     def to_torch(self) -> Any:
