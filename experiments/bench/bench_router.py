@@ -186,23 +186,35 @@ class Training:
         batch = 2.0 * 128 * (2 * self.d * h1 + 3 * h1 * h2)
         return self.steps * (batch + 4.0 * self.N * (self.d + self.N) * h1)
 
-    def loop(self) -> Callable[[], object]:
-        """The same in torch, on rows that lie ready: (n N, 2 d + N)."""
+    def loop(self, loader: bool = False) -> Callable[[], object]:
+        """The same in torch, on rows that lie ready, (n N, 2 d + N): batches by one gather, or as the reference does it,
+        row by row through a DataLoader, from float64 as its scaler leaves them."""
         from collegium.rag.torch_router import module
 
         q, s = np.divmod(np.arange(self.Y.size), self.N)
-        x = torch.from_numpy(np.concatenate([self.rows.queries[0][q], self.rows.statics[s]], axis=1))
-        y = torch.from_numpy(self.Y.reshape(-1).astype("f4"))
+        given = np.concatenate([self.rows.queries[0][q], self.rows.statics[s]], axis=1)
+        x, y = torch.from_numpy(given), torch.from_numpy(self.Y.reshape(-1).astype("f4"))
         net = module(x.shape[1], HIDDEN, 0.4).train()
         optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, weight_decay=1e-5)
         loss_of, order = torch.nn.BCEWithLogitsLoss(), torch.from_numpy(self.order).long()
 
+        class RowByRow(torch.utils.data.Dataset if torch else object):  # type: ignore[misc]
+            doubles = given.astype("f8") if loader else given
+
+            def __len__(self) -> int:
+                return len(y)
+
+            def __getitem__(self, i: int) -> tuple[object, object]:
+                return torch.tensor(self.doubles[i], dtype=torch.float32), y[i]
+
+        rows = torch.utils.data.DataLoader(RowByRow(), batch_size=128, sampler=order.tolist())
+
         def run() -> None:
             torch.set_num_threads(_core.num_threads())
-            for i in range(0, len(order), 128):
-                batch = order[i : i + 128]
+            ready = ((x[b], y[b]) for b in order.split(128))
+            for features, labels in rows if loader else ready:
                 optimizer.zero_grad()
-                loss_of(net(x[batch]), y[batch]).backward()
+                loss_of(net(features), labels).backward()
                 torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
                 optimizer.step()
 
@@ -217,7 +229,9 @@ def training(steps: int, repeats: int) -> list[common.Row]:
         work = Training(d, steps)
         for threads in (1, 2):
             _core.set_num_threads(threads)
-            fns = {"router_train": work.native()} | ({"torch loop": work.loop()} if torch else {})
+            fns = {"router_train": work.native()}
+            if torch:
+                fns |= {"torch, rows gathered": work.loop(), "torch, DataLoader as the reference": work.loop(True)}
             peaks = [_core.floor_fma()]
             times = common.interleave(fns, repeats)
             peaks.append(_core.floor_fma())

@@ -47,12 +47,17 @@ def app(
 ) -> Starlette:
     """The ASGI application of one source, for uvicorn, hypercorn or a mount inside a larger one.
 
-    source: its `search` is called from several threads at once; passages come from its ``passages(ids)``, if any.
+    source: its `search` is called from several threads at once, the event loop's included if it is quick; passages come
+    from its ``passages(ids)``, if any.
     token: callers must send ``Authorization: Bearer TOKEN``; /healthz answers all. max_k: results a query; max_batch:
     queries a request; max_body: bytes of one. threads: searches at once (default: processors, at least 4).
     Routes: POST /v1/search, GET /v1/stats, GET /v1/counters, GET /healthz. Raises ValueError, TypeError.
     """
     return _App(source, token, max_k, max_batch, max_body, threads).starlette()
+
+
+# s. A search that should take less is done on the event loop: to a thread and back costs as much.
+QUICK = 5e-4
 
 
 class _App:
@@ -75,6 +80,7 @@ class _App:
         self.counters["collegium_source_search_seconds_total"] = 0.0
         self.stats = source.describe()
         self.limiter: anyio.CapacityLimiter | None = None
+        self.row_seconds = self.last = float("inf")  # of a query, in the slower of the last two searches; in the last
 
     def starlette(self) -> Starlette:
         routes = [
@@ -129,7 +135,10 @@ class _App:
         began = time.perf_counter()
         accept = request.headers.get("accept", "")
         try:
-            out, kind = await anyio.to_thread.run_sync(self.answer, query, accept, limiter=self.limiter)
+            if len(query.vectors) * self.row_seconds < QUICK:
+                out, kind = self.answer(query, accept)
+            else:
+                out, kind = await anyio.to_thread.run_sync(self.answer, query, accept, limiter=self.limiter)
         except Exception as e:
             self.add("errors_total")
             log.exception("search failed")
@@ -139,7 +148,10 @@ class _App:
         return Response(out, media_type=kind)
 
     def answer(self, query: wire.Query, accept: str) -> tuple[bytes, str]:
+        began = time.perf_counter()
         found = self.source.search(query.vectors, query.k)
+        took = (time.perf_counter() - began) / max(len(query.vectors), 1)
+        self.row_seconds, self.last = max(took, self.last), took
         D, I = wire.best_first(*found, self.stats.larger_is_better)
         version = getattr(self.source, "version", self.stats.version)
         return wire.encode_reply(D, I, passages_of(self.source, I), version, single=query.single, accept=accept)
