@@ -187,8 +187,8 @@ class Training:
         return self.steps * (batch + 4.0 * self.N * (self.d + self.N) * h1)
 
     def loop(self, loader: bool = False) -> Callable[[], object]:
-        """The same in torch, on rows that lie ready, (n N, 2 d + N): batches by one gather, or as the reference does it,
-        row by row through a DataLoader, from float64 as its scaler leaves them."""
+        """The same in torch, on rows that lie ready, (n N, 2 d + N): batches by one gather, or as the reference does
+        it, row by row through a DataLoader, from float64 as its scaler leaves them."""
         from collegium.rag.torch_router import module
 
         q, s = np.divmod(np.arange(self.Y.size), self.N)
