@@ -249,12 +249,12 @@ static int do_step(work *w, double lr, double *loss, cg_err *err) {
 /* ---- memory ---- */
 
 typedef struct place {
-    char *memory; /* NULL: only measures */
+    uintptr_t base; /* 0: only measures */
     size_t used;
 } place;
 
 static void *take(place *p, size_t count, size_t item) {
-    void *const here = p->memory ? p->memory + p->used : NULL;
+    void *const here = (void *)(p->base + p->used);
     p->used += (count * item + CG_LINE - 1) / CG_LINE * CG_LINE;
     return here;
 }
@@ -272,7 +272,7 @@ static void lay_layer(place *p, layer *l, size_t n, size_t wide, size_t batch) {
     l->to = take(p, batch, sizeof(float *));
     l->dy_row = take(p, batch, sizeof(float *));
     l->dz_row = take(p, batch, sizeof(float *));
-    for (size_t b = 0; p->memory && b < batch; b++) {
+    for (size_t b = 0; p->base && b < batch; b++) {
         l->in[b] = l->h + b * l->ld;
         l->dz_row[b] = l->to[b] = l->dz + b * l->ld;
         l->dy_row[b] = l->dy + b * l->ld;
@@ -283,7 +283,7 @@ static size_t lay(work *w, size_t batch, void *memory) {
     static const float one = 1.0f;
     const cg_router_net *const net = w->net;
     const size_t N = w->data->sources;
-    place p = {memory, 0};
+    place p = {(uintptr_t)memory, 0};
     w->g = take(&p, net->at[CG_ROUTER_TENSORS], sizeof(float));
     lay_layer(&p, &w->one, net->hidden1, net->wide1, batch);
     lay_layer(&p, &w->two, net->hidden2, net->wide2, batch);
