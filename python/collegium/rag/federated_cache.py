@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import flight
 from .caller import Caller
 from .federated_result import FederatedResult, stacked
 from .payloads import Payloads, check_cache, number
-from .request import request
+from .request import age_of, request
 from .seam import CacheLike, Floats, Ids
 
 Fetch = Callable[[Floats], Awaitable[FederatedResult]]  # float32 (B, d) -> a result for B queries
@@ -47,7 +46,6 @@ class CacheFront:
     def clear(self) -> None:
         """Forgets everything; what is being retrieved now is not stored."""
         self.cache.clear()
-        flight.flights(self.cache).detach()
 
     async def search(self, Q: Floats, k: int, fetch: Fetch, caller: Caller) -> FederatedResult:
         """The result for float32 (B, d). A learned tolerance makes a batch go query by query."""
@@ -58,11 +56,11 @@ class CacheFront:
         misses = [i for i, kept in enumerate(found) if kept is None]
         rows = [None if kept is None else self._cached(kept, k) for kept in found]
         if misses:
-            generation = self.cache.generation
+            age = age_of(self.cache)
             fresh = await fetch(Q[misses])
             for j, i in enumerate(misses):
                 rows[i] = fresh.rows(j)
-                if not fresh.partial[j] and self.cache.generation == generation:
+                if not fresh.partial[j] and age_of(self.cache) == age:
                     self.cache.insert(Q[i], self._store(fresh, j), k=k)
         return stacked([r for r in rows if r is not None])
 
