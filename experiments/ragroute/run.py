@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-import claims
 import corpora
+import measures
 import numpy as np
-import paper
+import own
 
 from collegium import data
 
@@ -38,15 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--scale", choices=("small", "paper"), default="small")
     parser.add_argument("--dry-run", action="store_true", help="say what it would take, and run nothing")
     parser.add_argument("--only", choices=SMALL, nargs="+", default=SMALL, help="these tables of the small scale")
-    parser.add_argument("--seeds", type=int, nargs="+", default=claims.SEEDS, help="of split and training")
-    paper.add_arguments(parser)
+    parser.add_argument("--seeds", type=int, nargs="+", default=measures.SEEDS, help="of split and training")
+    own.add_arguments(parser)
     args = parser.parse_args(argv)
     try:
         if args.scale == "paper":
             if args.dry_run:
-                paper.dry_run()
+                own.dry_run()
             else:
-                paper.run(args)
+                own.run(args)
         elif args.dry_run:
             print(f"small: {', '.join(args.only)}; {len(args.seeds)} seeds; about fifteen minutes on two cores")
         else:
@@ -71,7 +71,7 @@ def small(only: Sequence[str], seeds: Sequence[int]) -> None:
 
 def table(world: corpora.World, seeds: Sequence[int]) -> None:
     """Held-out queries, means over seeds; then the cut where 90 % of the documents are found."""
-    reports = [claims.report(world, seed) for seed in seeds]
+    reports = [measures.report(world, seed) for seed in seeds]
     n, sources = world.Y.shape
     print(
         f"\n{world.name}: {n:,} queries, {sources} sources, k = {world.k}, {world.Y.sum(axis=1).mean():.2f} relevant on"
@@ -86,7 +86,7 @@ def table(world: corpora.World, seeds: Sequence[int]) -> None:
         table_parts(world, seeds)
     if world.counts is None:
         return
-    rows = [claims.p1(world, seed) for seed in seeds]
+    rows = [measures.p1(world, seed) for seed in seeds]
     mean = {name: float(np.mean([r[name] for r in rows])) for name in rows[0]}
     last = ("tuned cut", "tuned recall", "random, as many")
     print(
@@ -98,7 +98,7 @@ def table(world: corpora.World, seeds: Sequence[int]) -> None:
 
 
 def table_parts(world: corpora.World, seeds: Sequence[int]) -> None:
-    reports = [claims.by_part(world, seed) for seed in seeds]
+    reports = [measures.by_part(world, seed) for seed in seeds]
     columns = list(next(iter(reports[0].values())))
     print("\n| benchmark | " + " | ".join(columns) + " |\n| --- |" + " ---: |" * len(columns))
     for part in reports[0]:
@@ -113,7 +113,7 @@ def table_coverage() -> None:
     )
     for name in ("c1", "c2", "c3"):
         world = WORLDS[name]()
-        c = claims.coverage(world)
+        c = measures.coverage(world)
         print(
             f"| {world.name} | {c['kept']:.1%} | {c['recall']:.3f} | {c['cut']:.3f} | "
             f"{c['kept without the bound']:.1%} |"
@@ -121,14 +121,14 @@ def table_coverage() -> None:
 
 
 def table_bytes() -> None:
-    b = claims.p3(corpora.c2(passages=1500))
+    b = measures.p3(corpora.c2(passages=1500))
     print("\nten server processes, C2 with 1,500 passages a source: " + ", ".join(f"{k} {v:.3f}" for k, v in b.items()))
 
 
 def table_faults() -> None:
     print("\nfour server processes, deadline 0.6 s\n| event | median s | worst s | partial | breakers open |")
     print("| --- |" + " ---: |" * 4)
-    for event, f in claims.p6(corpora.c2(passages=1500)).items():
+    for event, f in measures.p6(corpora.c2(passages=1500)).items():
         print(f"| {event} | {f['median s']:.3f} | {f['worst s']:.3f} | {f['partial']:.0%} | {f['breakers open']} |")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import sys
 import time
 from pathlib import Path
@@ -11,12 +12,12 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-import claims
 import corpora
-import run
+import measures
 
 from collegium import _core, data, rag
 
+main = runpy.run_path(str(Path(__file__).with_name("run.py")), run_name="reproduce.ragroute")["main"]
 # A busy machine must not fail a suite: what measures time runs when it is asked for, where nothing else goes on.
 timing = pytest.mark.skipif(not os.environ.get("COLLEGIUM_TIMING"), reason="measures time; COLLEGIUM_TIMING=1 runs it")
 
@@ -60,19 +61,21 @@ def test_queries_are_split_by_query(c1):
 @pytest.mark.parametrize("name, cut, recall", [("c1", 0.60, 0.86), ("c2", 0.80, 0.90), ("c3", 0.70, 0.90)])
 def test_p1_few_queries_at_most_of_the_documents(request, name, cut, recall):
     world = request.getfixturevalue(name)
-    at = claims.cut_at(world, claims.router(world, 0), world.split(0).test, recall)
-    # With fewer packages installed than there were for the figures, a larger share of them is relevant.
-    assert at >= min(cut, claims.report(world, 0)["oracle"].cut - 0.08)
-    logistic = claims.others(world, 0)["logistic regression"]
-    assert at >= claims.cut_at(world, logistic, world.split(0).test, recall) - 0.03
-    p1 = claims.p1(world, 0, recall)
+    at = measures.cut_at(world, measures.router(world, 0), world.split(0).test, recall)
+    if name == "c1":  # with fewer packages installed than there were for the figures, more of them are relevant
+        cut = min(cut, measures.report(world, 0)["oracle"].cut - 0.08)
+    assert at >= cut
+    logistic = measures.others(world, 0)["logistic regression"]
+    assert at >= measures.cut_at(world, logistic, world.split(0).test, recall) - 0.03
+    p1 = measures.p1(world, 0, recall)
+    assert name == "c1" or p1["tuned cut"] >= cut  # at a threshold that was chosen before
     assert p1["tuned recall"] >= recall and p1["tuned recall"] > p1["random, as many"] + 0.3
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["c1", "c2", "c3"])
 def test_p2_better_than_rules_and_as_good_as_regression(request, name):
-    report = claims.report(request.getfixturevalue(name), 0)
+    report = measures.report(request.getfixturevalue(name), 0)
     f1 = {method: scores.f1 for method, scores in report.items()}
     assert f1["router"] >= f1["centroid"] + 0.06
     assert f1["router"] >= f1["ReDDE"] + 0.03
@@ -82,14 +85,14 @@ def test_p2_better_than_rules_and_as_good_as_regression(request, name):
 @pytest.mark.slow
 def test_p3_replies_shrink_as_queries_do(sklearn):
     world = _here(lambda: corpora.c2(most=200, passages=500))
-    p3 = claims.p3(world, 40)
+    p3 = measures.p3(world, 40)
     assert abs(p3["query cut"] - p3["reply bytes cut"]) < 0.03 and p3["query cut"] > 0.5
 
 
 @pytest.mark.slow
 def test_p4_the_authors_labels(sklearn):
     """AUC, and accuracy beside what needs no query at all."""
-    report = claims.report(_here(corpora.c4), 0)
+    report = measures.report(_here(corpora.c4), 0)
     assert report["router"].auc >= 0.82
     assert report["router"].accuracy >= report["majority"].accuracy + 0.05
     assert report["oracle"].accuracy == 1 and abs(report["oracle"].cut - 0.4734) < 0.01
@@ -105,21 +108,21 @@ def test_p4_the_labels_are_the_papers(sklearn):
 @pytest.mark.slow
 def test_feb4rag_is_hard(sklearn):
     """316 requests to learn from: not better than asking the usual engines, and the report says so."""
-    report = claims.report(_here(corpora.c5), 0)
+    report = measures.report(_here(corpora.c5), 0)
     assert abs(report["oracle"].cut - 0.277) < 0.01
     assert report["router"].auc > report["prior"].auc - 0.02 and report["all"].f1 > 0.8
 
 
 @pytest.mark.slow
 def test_a_tuned_recall_is_kept(c1):
-    c = claims.coverage(c1, splits=100)
+    c = measures.coverage(c1, splits=100)
     assert c["kept"] >= 0.9 > c["kept without the bound"]
 
 
 @pytest.mark.slow
 def test_p6_a_stopped_and_a_killed_process(sklearn):
     world = _here(lambda: corpora.c2(most=200, passages=500))
-    p6 = claims.p6(world, 8)
+    p6 = measures.p6(world, 8)
     assert p6["all well"]["partial"] == 0
     for event in ("one stopped", "another killed"):
         assert p6[event]["partial"] == 1 and p6[event]["worst s"] < 0.6 + 0.5
@@ -147,9 +150,9 @@ def test_p7_a_selection_takes_microseconds(sources, limit):
 
 
 def test_the_command_says_what_it_would_do(capsys):
-    assert run.main(["--dry-run"]) == 0 and run.main(["--scale", "paper", "--dry-run"]) == 0
+    assert main(["--dry-run"]) == 0 and main(["--scale", "paper", "--dry-run"]) == 0
     assert "7,663 questions" in capsys.readouterr().out
-    assert run.main(["--scale", "paper"]) == 2
+    assert main(["--scale", "paper"]) == 2
 
 
 def test_your_own_sources(tmp_path, capsys):
@@ -163,8 +166,11 @@ def test_your_own_sources(tmp_path, capsys):
     command = ["--scale", "paper", "--questions", str(tmp_path / "q.npy"), "--k", "10", "--out", str(tmp_path / "o")]
     command += ["--source", *(f"s{i}={tmp_path / f'{i}.npy'}" for i in range(3))]
     pytest.importorskip("sklearn")
-    assert run.main(command) == 0
+    assert main(command) == 0
     first = capsys.readouterr().out
     assert "collegium serve-source --vectors" in first and "oracle" in first
-    assert run.main(command) == 0
+    assert main(command) == 0
     assert "here already" in capsys.readouterr().out
+    np.save(tmp_path / "q.npy", Q[::-1].astype(np.float32))
+    assert main(command) == 2  # other questions in the same folder
+    assert "holds results of other questions" in capsys.readouterr().err

@@ -67,8 +67,9 @@ def test_bad_input():
         build_labels([], Q, 1)
     with pytest.raises(TypeError, match=r"sources\[0\]: expected search\(Q, k\) and describe\(\), got ndarray"):
         searchables([x])
-    with pytest.raises(ValueError, match="got 'a' for 's0'"):
-        searchables({"a": sources[0]})
+    renamed = searchables({"a": sources[0]})[0]  # the key is the name
+    assert renamed.name == renamed.describe().name == "a" and renamed.sample(3).shape == (3, x.shape[1])
+    np.testing.assert_array_equal(renamed.search(Q, 2)[1], sources[0].search(Q, 2)[1])
     with pytest.raises(ValueError, match="k: expected at least 1"):
         build_labels(sources, Q, 0)
     with pytest.raises(ValueError, match="Q: expected"):

@@ -454,3 +454,36 @@ def test_described():
     assert [s.name for s in described({"inner": Shop(), "b": Source("x")})] == ["inner", "b"]
     assert [s.name for s in described([Shop()])] == ["inner"]
     assert checked_features({"density", "query"}) == ("query", "density")
+
+
+def test_queries_of_fit_are_known_by_either_name():
+    """New ids do not hide old vectors, nor does an encoder that has gone with its only source."""
+    Q, Y, sources = world(60)
+    router = SourceRouter(**QUICK).fit(Q, Y, sources, ids=np.arange(len(Q)))
+    assert router.seen(Q, np.arange(len(Q)) + 10**6).all() and router.seen(Q + 1, np.arange(len(Q))).all()
+    assert not router.seen(Q + 1, np.arange(len(Q)) + 10**6).any()
+    two = {"a": Q, "b": Q[:, :2] + 1}
+    known = [Source("x", encoder="a", centroid=Q[0]), Source("y", encoder="b", centroid=Q[0, :2])]
+    router = SourceRouter(**QUICK).fit(two, Y[:, :2], known).remove_source("y")
+    assert router.seen({"a": Q}).all()
+
+
+def test_numpy_scalars_are_saved(tmp_path):
+    Q, Y, sources = world(60)
+    sources = [Source(s.name, centroid=s.centroid, count=np.int64(5), cost=np.float32(1)) for s in sources]
+    router = SourceRouter(
+        **QUICK, max_sources=np.int64(2), pos_weight=np.float32(2), budget=np.float32(3)
+    ).fit(Q, Y, sources)  # fmt: skip
+    router.save(tmp_path / "r")
+    again = SourceRouter.load(tmp_path / "r")
+    assert (again.predict_proba(Q) == router.predict_proba(Q)).all() and again.budget == 3
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"on_empty": "bogus"}, {"max_sources": -3}, {"min_sources": -1}, {"budget": -1.0}, {"threshold": [0.5] * 9}],
+)
+def test_a_policy_that_cannot_be_is_refused_before_training(wrong):
+    Q, Y, sources = world(60)
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        SourceRouter(**QUICK, **wrong).fit(Q, Y, sources)

@@ -122,7 +122,7 @@ def test_bisection_finds_what_a_walk_finds():
 def test_target_recall_out_of_reach_asks_all():
     p, y, c = draw(np.random.default_rng(2), 30)
     for router in (Told(4), Told(4, max_sources=1)):
-        with pytest.warns(UserWarning, match="every source is asked"):
+        with pytest.warns(UserWarning, match="lets every source through"):
             found = router.tune(p, y, target_recall=0.99, counts=c)
         assert not found.reached
         assert (p > router.threshold).all()
@@ -249,7 +249,7 @@ def test_queries_of_fit_are_refused():
         assert "used in fit" in str(report)
     by_vector = fitted(ids=[f"q{i}" for i in range(200)])[0]
     assert by_vector.seen(Q).all()
-    assert not by_vector.seen(Q, [f"n{i}" for i in range(200)]).any()
+    assert by_vector.seen(Q, [f"n{i}" for i in range(200)]).all()  # other names do not make them new
 
 
 def test_prior_is_that_of_training():
@@ -276,3 +276,36 @@ def test_bad_evaluation():
         router.evaluate(Q + 1, Y[:, :2])
     with pytest.raises(ValueError, match="finite"):
         router.evaluate(Q * np.nan, Y)
+
+
+def test_a_budget_orders_by_what_a_source_gives_for_its_cost():
+    from collegium.rag.routing import choose
+
+    P = np.array([[-1.0, -2.0, -3.0]], np.float32)
+    cost = [1.0, 100.0, 1.0]
+    assert choose(P, -9.0, cost=cost, budget=100.0).tolist() == [[True, False, True]]  # 100 would leave nothing for 0
+    P = np.array([[0.9, 0.8, 0.1]], np.float32)
+    assert choose(P, 0.05, cost=[10, 1, 1], budget=2).tolist() == [[False, True, True]]
+    assert not choose(P, 0.95, cost=[10, 10, 10], budget=2).any()  # a budget is never exceeded
+
+
+def test_a_budget_does_not_make_tuning_endless():
+    rng = np.random.default_rng(0)
+    P, Y = rng.random((1000, 10)).astype(np.float32), (rng.random((1000, 10)) < 0.2).astype(np.uint8)
+    assert tune(Told(10, budget=9.0), P, Y, target_recall=0.5).recall >= 0.5
+
+
+def test_routers_of_texts_and_of_rows_stand_beside_others():
+    from collegium.rag.baselines import CORIRouter, OracleRouter
+
+    router, _, _ = fitted()
+    rng = np.random.default_rng(9)
+    Q, Y = rng.standard_normal((3, 8)).astype("f4"), np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]], "u1")
+    words = {"s0": ["apple pear"], "s1": ["iron zinc"], "s2": ["rain snow"]}
+    cori = CORIRouter(words, m=1).fit(None, None, router.sources)
+    oracle = OracleRouter(Y, router.sources)
+    with pytest.raises(ValueError, match="texts: expected the queries as texts, which CORIRouter takes"):
+        evaluate(router, Q, Y, baselines=[cori])
+    report = evaluate(router, Q, Y, baselines=[cori, oracle], texts=["pear", "zinc", "snow"])
+    assert report.methods["CORIRouter"].f1 == report.methods["OracleRouter"].f1 == 1
+    assert "CentroidRouter" in evaluate(router, Q, Y).methods

@@ -234,6 +234,8 @@ class OracleRouter(Baseline):
     """The labels themselves, an upper bound for evaluation: its queries are row numbers of Y, so that it can answer for
     no query whose answer it does not hold, and cannot be used to search."""
 
+    queries_are = "rows"
+
     def __init__(self, Y: Any, sources: Any) -> None:
         super().__init__()
         self.on_empty = "none"

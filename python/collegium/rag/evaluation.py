@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
+from .baselines import CentroidRouter
 from .routing import Mask, Router, choose
 from .seam import Floats
 from .source import queries
@@ -114,12 +115,15 @@ def evaluate(
     counts: Any = None,
     baselines: bool | Iterable[Router] = True,
     allow_train: bool = False,
+    texts: Any = None,
 ) -> RouterReport:
     """The router's selection, with its own policy, against labels Y (n, N) of zeros and ones.
 
     Q: float32 (n, d) or {encoder: (n, d)}. ids: names of the queries, to know again those of fit; without, queries are
     known by their vectors. counts: (n, N) documents of each query's global top-k by source. baselines: False for none;
-    routers, to have them beside majority, prior, oracle, all and random of the same budget. allow_train: evaluate
+    True for majority, prior, oracle, all, random and (where the centroids are known) centroid of the same budget;
+    routers, to have them beside all these but the centroid (ReDDE and CRCS need documents, and are given fitted).
+    texts: the queries as texts, for CORI. allow_train: evaluate
     queries that the router was fitted on, which flatters it; refused otherwise. Raises ValueError, TypeError.
     """
     arrays = queries(Q, router.sources)
@@ -135,8 +139,15 @@ def evaluate(
     methods = {"router": scores(mask, labels, P, weights)}
     if baselines is not False:
         methods |= _trivial(router, mask, labels, weights)
-    for other in () if isinstance(baselines, bool) else baselines:
-        p = other.predict_proba(arrays)
+    beside: list[Any] = [] if isinstance(baselines, bool) else list(baselines)
+    if baselines is True and all(s.centroid is not None for s in router.sources):
+        m = max(1, round(methods["router"].sources)) if len(P) else 1
+        beside.append(CentroidRouter(min(m, len(router.sources))).fit(None, None, router.sources))
+    for other in beside:
+        if getattr(other, "queries_are", None) == "texts" and texts is None:
+            raise ValueError(f"texts: expected the queries as texts, which {type(other).__name__} takes, got None")
+        asked = {"texts": texts, "rows": np.arange(len(P))}.get(getattr(other, "queries_are", ""), arrays)
+        p = other.predict_proba(asked)
         methods[_unused(_name(other), methods)] = scores(other.choose(p), labels, p, weights)
     per_source = {name: scores(mask[:, [s]], labels[:, [s]], P[:, [s]]) for s, name in enumerate(router.names)}
     notes = (f"{known} of the queries were used in fit: these figures flatter the router",) if known else ()

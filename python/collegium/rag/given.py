@@ -45,12 +45,26 @@ def described(sources: Any) -> list[Source]:
     return out
 
 
+class _Renamed:
+    """A searchable under the name its user gives it."""
+
+    def __init__(self, source: Searchable, name: str) -> None:
+        self._source, self.name = source, name
+
+    def describe(self) -> Source:
+        return dataclasses.replace(self._source.describe(), name=self.name)
+
+    def search(self, Q: Any, k: int) -> tuple[Any, Any]:
+        return self._source.search(Q, k)
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(self._source, attribute)
+
+
 def _named(name: str, value: Any) -> Searchable:
     if callable(getattr(value, "describe", None)):
-        if value.name != name:
-            raise ValueError(f"sources: expected the source's name as its key, got {name!r} for {value.name!r}")
         found: Searchable = value
-        return found
+        return found if getattr(value, "name", None) == name else _Renamed(value, name)
     if callable(getattr(value, "search", None)) or hasattr(value, "knn_query"):
         return FaissSource(value, name=name)
     return VectorSource(value, name=name)

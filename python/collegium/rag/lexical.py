@@ -51,6 +51,8 @@ class CORIRouter(Baseline):
     Croft, "Searching distributed collections with inference networks", SIGIR 1995.
     """
 
+    queries_are = "texts"
+
     def __init__(self, texts: Mapping[str, Iterable[str]], m: int | None = 2) -> None:
         """texts: the documents of each source, by its name."""
         super().__init__(m)

@@ -22,6 +22,7 @@ from .evaluation import evaluate as evaluate_router
 from .features import Layout, Scaler, checked_features, fold, identity, measure, standardised
 from .given import described
 from .router_network import NetworkRouter
+from .routing import ON_EMPTY
 from .seam import Floats
 from .source import Queries, Source, queries
 from .training import (
@@ -97,7 +98,8 @@ class SourceRouter(NetworkRouter):
         self.features = checked_features(features)
         h1, h2 = hidden
         self.hidden = integer(h1, "hidden", 1), integer(h2, "hidden", 1)
-        self.standardise, self.pos_weight, self.progress = bool(standardise), pos_weight, progress
+        self.standardise, self.progress = bool(standardise), progress
+        self.pos_weight = float(pos_weight) if isinstance(pos_weight, np.number) else pos_weight
         self.dropout = real(dropout, "dropout", 0.0, 0.999)
         self.epochs, self.batch_size = integer(epochs, "epochs", 1), integer(batch_size, "batch_size", 1)
         self.lr, self.clip = real(lr, "lr", positive=True), real(clip, "clip", 0.0)
@@ -106,7 +108,10 @@ class SourceRouter(NetworkRouter):
         self.patience = None if patience is None else integer(patience, "patience", 1)
         self.validation = real(validation, "validation", 0.0, 0.9)
         self.backend, self.seed = choice(backend, "backend", BACKENDS), integer(seed, "seed", 0, 2**64 - 1)
-        self.on_empty, self.min_sources, self.max_sources, self.budget = on_empty, min_sources, max_sources, budget
+        self.on_empty = choice(on_empty, "on_empty", ON_EMPTY)
+        self.min_sources = integer(min_sources, "min_sources", 0)
+        self.max_sources = None if max_sources is None else integer(max_sources, "max_sources", 1)
+        self.budget = None if budget is None else real(budget, "budget", 0.0)
         self.rule = threshold  # what fit makes the threshold from
         if not isinstance(threshold, str):
             self.threshold = threshold
@@ -140,6 +145,8 @@ class SourceRouter(NetworkRouter):
         n = len(next(iter(arrays.values())))
         labels = checked_labels(Y, n, len(known))
         weights = None if counts is None else checked_counts(counts, labels)
+        if np.shape(self.threshold) not in ((), (len(known),)):
+            raise ValueError(f"threshold: expected a number or shape ({len(known)},), got {np.shape(self.threshold)}")
         if n < 2:
             raise ValueError(f"Q: expected at least 2 queries, got {n}")
         if ids is not None and len(ids) != n:
@@ -156,7 +163,7 @@ class SourceRouter(NetworkRouter):
         self.layout, self.scaler, self.plain, self.history = layout, scaler, fitted.plain, fitted.history
         self.k, self.template = None if k is None else integer(k, "k", 1), template
         self.prior = labels[at].mean(axis=0).astype(np.float32)
-        self._known = {"vectors": _vectors(arrays), "ids": _ids(ids)}
+        self._known = {"vectors": np.unique(np.concatenate(_vectors(arrays))), "ids": _ids(ids)}
         self.sources = known
         self._repack()
         self._hold(outside, labels[held], None if weights is None else weights[held])
@@ -219,10 +226,11 @@ class SourceRouter(NetworkRouter):
         return evaluate_router(self, Q, Y, **how)
 
     def seen(self, Q: Any, ids: Any = None) -> NDArray[np.bool_]:
-        """Which queries were used in fit, bool (B,): by ids where fit had them too, else by their vectors."""
-        by_ids = ids is not None and len(self._known["ids"]) > 0
-        marks = _ids(ids) if by_ids else _vectors(queries(Q, self.sources))
-        return np.isin(marks, self._known["ids" if by_ids else "vectors"])
+        """Which queries were used in fit, bool (B,): those whose id, or whose vector of any encoder, was."""
+        arrays = queries(Q, self.sources)
+        out = np.any([np.isin(v, self._known["vectors"]) for v in _vectors(arrays)], axis=0)
+        seen: NDArray[np.bool_] = out if ids is None else out | np.isin(_ids(ids), self._known["ids"])
+        return seen
 
     # ---- files and torch ----
 
@@ -255,9 +263,9 @@ class SourceRouter(NetworkRouter):
         return adopt(cls, state_dict, described(sources), mean, scale, features, dims, options)
 
 
-def _vectors(Q: Queries) -> NDArray[np.uint64]:
-    rows = [np.ascontiguousarray(Q[e]) for e in sorted(Q)]
-    return fingerprints(b"".join(a[i].tobytes() for a in rows) for i in range(len(rows[0])))
+def _vectors(Q: Queries) -> list[NDArray[np.uint64]]:
+    """Fingerprints of the queries, (B,) an encoder: sources, and with them encoders, may go."""
+    return [fingerprints(row.tobytes() for row in np.ascontiguousarray(a)) for a in Q.values()]
 
 
 def _ids(ids: Any) -> NDArray[np.uint64]:

@@ -30,9 +30,10 @@ def choose(
     """Which sources to ask, bool (B, N), from scores P float32 (B, N), larger is likelier.
 
     A source is chosen if its score exceeds the threshold (a number, or one a source, (N,)). Then: at least min_sources
-    and at most max_sources of the best by score, of equal scores the first; with a budget, sources are taken in the
-    order of score / cost while their summed cost fits. on_empty: a row without any takes its best source ("top1"),
-    "all", or "none". Raises ValueError, TypeError.
+    and at most max_sources of the best by score, of equal scores the first. on_empty: a row without any takes its best
+    source ("top1"), "all", or "none". A budget comes last and is never exceeded, so it may leave less than min_sources,
+    or nothing: of the chosen, sources are taken in the order of score / cost (scores counted from the row's lowest
+    where any is negative) while their summed cost fits. Raises ValueError, TypeError.
     """
     N = P.shape[1]
     choice(on_empty, "on_empty", ON_EMPTY)
@@ -62,14 +63,13 @@ def _ranks(P: Floats) -> NDArray[np.int64]:
 
 
 def _within(mask: Mask, P: Floats, cost: NDArray[np.float64], budget: float) -> Mask:
-    value = np.where(mask, P / np.maximum(cost, 1e-12), -np.inf)
-    out = np.zeros_like(mask)
-    for b, order in enumerate(np.argsort(-value, axis=1, kind="stable")):
-        left = budget
-        for s in order:
-            if mask[b, s] and cost[s] <= left:
-                out[b, s] = True
-                left -= cost[s]
+    gain = P - np.minimum(P.min(axis=1, keepdims=True), 0) if P.size else P
+    value = np.where(mask, gain / np.maximum(cost, 1e-12), -np.inf)
+    out, left, rows = np.zeros_like(mask), np.full(len(P), budget), np.arange(len(P))
+    for s in np.argsort(-value, axis=1, kind="stable").T:  # of every row the best, then of every row the next
+        fits = mask[rows, s] & (cost[s] <= left)
+        out[rows, s] = fits
+        left -= np.where(fits, cost[s], 0.0)
     return out
 
 

@@ -45,9 +45,10 @@ class Source:
         if not isinstance(self.name, str) or not self.name:
             raise TypeError(f"name: expected a non-empty string, got {self.name!r}")
         choice(self.metric, "metric", METRICS)
-        real(self.cost, "cost", 0.0)
-        if self.count is not None:
-            integer(self.count, "count", 0)
+        object.__setattr__(self, "cost", real(self.cost, "cost", 0.0))
+        for field in ("count", "dim"):
+            if getattr(self, field) is not None:
+                object.__setattr__(self, field, integer(getattr(self, field), field, 0))
         if self.centroid is not None:
             c = np.ascontiguousarray(asarray(self.centroid, "centroid"), np.float32)
             if c.ndim != 1 or not len(c) or not np.isfinite(c).all():

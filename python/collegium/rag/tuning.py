@@ -134,7 +134,7 @@ def from_scores(
     reached = found is not None
     if found is None:
         warnings.warn(f"target_recall: {target} cannot be shown with confidence {confidence} on {len(P)} queries: "
-                      "every source is asked", stacklevel=3)  # fmt: skip
+                      "the threshold lets every source through", stacklevel=3)  # fmt: skip
         found = _ask_all(P)
     router.threshold = found
     mask = router.choose(P)
@@ -152,14 +152,19 @@ def _ask_all(P: Floats) -> float:
     return -1.0 if P.size == 0 or P.min() >= 0 else -float(np.finfo(np.float32).max)
 
 
+_STEPS = 512  # thresholds to test where they cannot be bisected
+
+
 def _largest(router: Router, P: Floats, counts: NDArray[np.float64], limit: float, delta: float) -> float | None:
     """Thresholds are tested from the lowest upward, each for "the expected loss exceeds `limit`", up to the first that
     is not rejected; the loss is 1 - recall. The tests need no correction: to end beyond the first threshold that is
     truly too high, the test at that one threshold has to err."""
     if limit <= 0 or delta <= 0 or len(P) == 0:
         return None
-    steps = np.unique(P)
-    n = len(P)
+    steps, n = np.unique(P), len(P)
+    monotone = router.on_empty != "all" and router.budget is None  # a higher threshold selects less
+    if not monotone and len(steps) > _STEPS:  # each is tested in turn
+        steps = steps[np.linspace(0, len(steps) - 1, _STEPS).astype(int)]
 
     def threshold(i: int) -> float:
         """Between steps i - 1 and i every threshold selects the same; i = 0: below all scores."""
@@ -171,7 +176,7 @@ def _largest(router: Router, P: Floats, counts: NDArray[np.float64], limit: floa
 
     if not passes(0):
         return None
-    if router.on_empty != "all" and router.budget is None:  # a higher threshold selects less: bisection
+    if monotone:  # bisection
         low, high = 0, len(steps) + 1
         while high - low > 1:
             middle = (low + high) // 2

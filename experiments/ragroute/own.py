@@ -7,6 +7,7 @@ Wikipedia-DPR in ten clusters (21 million of 768, 65 GB) with MMLU, k = 10; FeB4
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,10 @@ def run(args: argparse.Namespace) -> None:
     sources = [_source(text, args.metric) for text in args.source]
     args.out.mkdir(parents=True, exist_ok=True)
     known = [s.describe() for s in sources]
+    _same(args.out / "inputs.json", {
+        "questions": _digest([np.asarray(Q)]), "k": args.k, "seed": args.seed, "metric": args.metric,
+        "sources": {s.name: [s.count, _digest([] if s.centroid is None else [s.centroid])] for s in known},
+    })  # fmt: skip
     _keep(args.out / "sources.json", [{"name": s.name, "count": s.count, "dim": s.dim} for s in known])
     counts = _labels(sources, Q, args.k, args.out)
     Y = (counts > 0).astype(np.uint8)
@@ -83,6 +88,24 @@ def _source(text: str, metric: str) -> Any:
     import faiss
 
     return rag.FaissSource(faiss.read_index(path, faiss.IO_FLAG_MMAP), name=name)
+
+
+def _digest(arrays: list[np.ndarray]) -> str:
+    """Of contents, whatever the files are called. A source is known by its centroid."""
+    digest = hashlib.sha256()
+    for a in arrays:
+        digest.update(np.ascontiguousarray(a))
+    return digest.hexdigest()
+
+
+def _same(file: Path, inputs: dict[str, Any]) -> None:
+    """Raises ValueError if the folder holds what was made of other inputs."""
+    if file.exists():
+        before = json.loads(file.read_text())
+        other = [name for name, value in inputs.items() if before.get(name) != value]
+        if other:
+            raise ValueError(f"--out: {file.parent} holds results of other {', '.join(other)}: choose another folder")
+    _keep(file, inputs)
 
 
 def _labels(sources: list[Any], Q: np.ndarray, k: int, out: Path) -> np.ndarray:
