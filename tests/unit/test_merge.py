@@ -209,3 +209,10 @@ def test_bad_input():
         _core.merge_topk(d, i, True, *out)
     with pytest.raises(ValueError, match=r"I: expected the shape of D, \(2, 1, 3\), got \(2, 1, 2\)"):
         _core.merge_topk(d, i[:, :, :2].copy(), True, *out)
+
+
+def test_unsigned_ids():
+    D, I = np.array([[[0.9, 0.5]]], np.float32), np.array([[[5, 2**64 - 1]]], np.uint64)
+    assert merge_topk(D, I, k=2).ids.tolist() == [[5, -1]]
+    with pytest.raises(ValueError, match="I: expected ids below 2\\*\\*63, got 9223372036854775809"):
+        merge_topk(D, np.array([[[5, 2**63 + 1]]], np.uint64), k=2)

@@ -76,6 +76,8 @@ def _check_types(d: NDArray[Any], i: NDArray[Any], where: str) -> None:
         raise TypeError(f"D: expected floats, got dtype {d.dtype}{where}")
     if i.dtype.kind not in "iu" and i.size:
         raise TypeError(f"I: expected integer ids, got dtype {i.dtype}{where}")
+    if i.dtype == np.uint64 and np.any((i >= 2**63) & (i != 2**64 - 1)):  # the last is -1
+        raise ValueError(f"I: expected ids below 2**63, got {int(i[i != 2**64 - 1].max())}{where}")
 
 
 def deduplicate(
