@@ -59,6 +59,22 @@ class Wrapped:
         return self.base.passages(ids)
 
 
+class Down(Wrapped):
+    """A source that does not even describe itself until it is up."""
+
+    up = False
+
+    def search(self, Q, k):
+        if not self.up:
+            raise OSError("down")
+        return super().search(Q, k)
+
+    def describe(self):
+        if not self.up:
+            raise OSError("down")
+        return super().describe()
+
+
 class Fixed(Router):
     """The same scores for every query."""
 
@@ -109,6 +125,21 @@ def test_the_union_is_searched(metric):
         r = fr.search(Q[0])
         assert r.ids.tolist()[3:] == [-1] * 7 and r.passages[3:] == r.sources[3:] == [None] * 7 and len(r.hits()) == 3
         assert fr.search(np.empty((0, D), np.float32)).ids.shape == (0, 10)
+
+
+@pytest.mark.parametrize("fusion", ["score", "minmax"])
+def test_a_source_that_is_down_does_not_turn_the_order_round(fusion):
+    parts = sources("l2")
+    parts[0] = Down(parts[0])
+    with FederatedRetriever(parts, k=5, fusion=fusion, breaker=None) as fr:
+        assert fr.sources["s0"] is None
+        r = fr.search(Q[0])
+        assert r.answered == ("s1", "s2", "s3")
+        assert fusion != "score" or found(r) == union(Q[0], (1, 2, 3), 5, "l2")
+        parts[0].up = True
+        r = fr.search(Q[0])
+        assert r.answered == ("s0", "s1", "s2", "s3")
+        assert fusion != "score" or found(r) == union(Q[0], range(4), 5, "l2")
 
 
 def test_order_of_arrival_is_nowhere_in_the_answer():

@@ -136,8 +136,9 @@ class Federation:
         return of
 
     def larger_is_better(self) -> list[bool]:
-        """The direction of each source's scores."""
-        return [s is None or s.larger_is_better for s in self.known]
+        """The direction of each source's scores; of one that is not known yet, the direction of those that are."""
+        known = next((s.larger_is_better for s in self.known if s is not None), True)
+        return [known if s is None else s.larger_is_better for s in self.known]
 
     def routing(self, router: Any, on_empty: str | None, k: int, seed: int) -> tuple[Router | str, Select]:
         """(the router, how it selects). Raises ValueError for names that do not match."""
