@@ -567,6 +567,83 @@ def test_concurrent_misses_share_one_question(fail):
         assert all(found(r) == union(Q[3], which, 5) for r in asyncio.run(several()))
 
 
+def test_those_who_wait_get_the_partial_answer():
+    """Asked again, the sources would have no time left."""
+    parts = [Wrapped(s) for s in sources()]
+    parts[2].wait = 30
+    fr, cache = cached(parts, timeout=0.4, deadline=0.5)
+    with fr:
+        ks = [5] * 4 + [3]
+        results = [None] * 5
+
+        def ask(i):
+            time.sleep(0.0 if i == 0 else 0.15)
+            results[i] = fr.search(Q[0], ks[i])
+
+        threads = [threading.Thread(target=ask, args=(i,)) for i in range(5)]
+        began = time.monotonic()
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        assert time.monotonic() - began < 5 and len(cache) == 0
+        assert all(found(r) == union(Q[0], (0, 1, 3), k) and r.is_partial for r, k in zip(results, ks))
+        assert [r.ids.shape for r in results] == [(k,) for k in ks]
+        assert all(r.failed == {"s2": "timeout"} for r in results)
+        assert [bool(r.from_cache) for r in results] == [False] + [True] * 4 and np.isnan(results[1].scores).all()
+        assert [len(s.asked) for s in parts] == [1] * 4
+        assert {n: b.in_a_row for n, b in fr.breakers.items()} == {"s0": 0, "s1": 0, "s2": 1, "s3": 0}
+
+
+def test_those_who_wait_where_nobody_answers_are_told():
+    parts = [Wrapped(s, 0.2, OSError("down")) for s in sources()]
+    fr, _ = cached(parts, on_failure="raise")
+    with fr:
+        raised = []
+
+        def ask():
+            with pytest.raises(AllSourcesFailed, match="s0: failed") as e:
+                fr.search(Q[0])
+            raised.append(e.value)
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        assert len(raised) == 4 and [len(s.asked) for s in parts] == [1] * 4
+
+
+def test_a_request_without_time_is_no_failure():
+    class Slow(Fixed):
+        def _scores(self, Q):
+            time.sleep(0.3)
+            return super()._scores(Q)
+
+    names = ["s0", "s1", "s2", "s3"]
+    stuck = [Wrapped(s, 30) for s in sources()]
+    with FederatedRetriever(stuck, Slow(dict.fromkeys(names, 1.0)), k=5, timeout=0.3, deadline=0.4) as fr:
+        for _ in range(4):
+            assert fr.search(Q[0]).failed == dict.fromkeys(names, "deadline")
+        assert all(b.state == "closed" and b.in_a_row == 0 for b in fr.breakers.values())
+    stuck = [Wrapped(s, 30) for s in sources()]
+    with FederatedRetriever(stuck, k=5, timeout=1, deadline=0.1) as fr:  # all the time that there is
+        for _ in range(3):
+            assert fr.search(Q[0]).failed == dict.fromkeys(names, "deadline")
+        assert all(b.state == "open" for b in fr.breakers.values())
+
+
+def test_with_a_learned_tolerance_each_query_has_its_deadline():
+    """And so the last of a batch has the time of the first."""
+    parts = [Wrapped(s) for s in sources()]
+    parts[2].wait = 30
+    cache = ProximityCache(D, 100, rag.GuaranteedTolerance())
+    with FederatedRetriever(parts, k=5, cache=cache, timeout=0.2, deadline=0.25, breaker=None) as fr:
+        r = fr.search(Q)
+        assert [found(r, i) for i in range(6)] == [union(q, (0, 1, 3), 5) for q in Q]
+        assert r.failed == {"s2": "timeout"} and r.answered_mask[:, [0, 1, 3]].all()
+
+
 def test_a_new_version_clears_the_cache_and_calls_back():
     parts = [Wrapped(s) for s in sources(version="v1")]
     fr, cache = cached(parts)

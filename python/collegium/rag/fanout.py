@@ -23,6 +23,9 @@ from .wire import Reply
 
 # The source is well, the question was not: its breaker does not count these.
 OUR_FAULT = ("http 400", "http 401", "http 403", "http 413", "wrong dimension", "wrong encoder", "not comparable")
+# A source that may take longer than the deadline (timeout >= deadline) had a fair time if it had this share of it:
+# selecting comes first, and a stuck source's breaker must open all the same.
+FAIR = 0.75
 Vectors = Callable[[int, NDArray[np.int64]], Floats]  # (source, rows) -> the queries in its encoder; raises SourceError
 
 
@@ -125,6 +128,7 @@ class _Run:
         self.asked = mask.copy()
         self.asks: list[Ask] = []
         self.running: dict[asyncio.Task[Reply], tuple[Ask, float]] = {}
+        self.hurried: set[Ask] = set()  # those that the deadline leaves less time than a source is due
         self.bell: asyncio.Future[None] = self.loop.create_future()
 
     async def finish(self) -> list[Ask]:
@@ -160,9 +164,12 @@ class _Run:
             self.replace(ask)
             return
         limit = self.fan.endpoints[s].timeout or self.fan.timeout
+        now = self.loop.time()
+        if self.deadline - now < min(limit, FAIR * self.fan.deadline):
+            self.hurried.add(ask)
         task = self.loop.create_task(self.fan.attempts(ask, self.vectors, self.k))
         task.add_done_callback(self.ring)
-        self.running[task] = ask, min(self.loop.time() + limit, self.deadline)
+        self.running[task] = ask, min(now + limit, self.deadline)
 
     def collect(self) -> None:
         """Takes what has ended, and ends what is overdue."""
@@ -175,8 +182,8 @@ class _Run:
                 del self.running[task]
                 self.fan.abandon(task)
                 late = due >= self.deadline
-                # One that was asked in the last moment in place of another had no fair time.
-                self.verdict(ask, "deadline" if late else "timeout", counts=ask.first or not late)
+                # That one had no time to answer says nothing of it.
+                self.verdict(ask, "deadline" if late else "timeout", counts=not late or ask not in self.hurried)
                 self.replace(ask)
 
     def take(self, ask: Ask, task: asyncio.Task[Reply]) -> None:

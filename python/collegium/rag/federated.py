@@ -56,7 +56,8 @@ class FederatedRetriever:
     router: who is asked: a `SourceRouter` or baseline, matched to the sources by name; "all", "none", "random" (half
       of the sources), "centroid" (the two with the nearest centroids). on_empty: "top1", "all" or "none", in place of
       the router's own policy. seed: of "random".
-    k: documents a query. timeout: s for each source, unless it has its own. deadline: s for selection and all sources.
+    k: documents a query. timeout: s for each source, unless it has its own. deadline: s for selection and all sources;
+      of a batch, except behind a cache with a learned tolerance, where each query has its own.
     on_failure: "partial": whoever answered counts; "raise": AllSourcesFailed where nobody did; "next": the likeliest
       sources not yet asked are asked in place of those that failed, inside the deadline.
     hedge: s after which an unanswered request is sent once more, the first answer counts (HTTP; costs up to twice).
@@ -130,7 +131,8 @@ class FederatedRetriever:
     def search(self, q: Any, k: int | None = None) -> FederatedResult:
         """The best k documents for q: float32 (d,) or (B, d), {encoder: array}, a text or a list of texts.
 
-        Returns by the deadline, whatever the sources do. Raises ValueError and TypeError for a bad query, naming the
+        Returns by the deadline, whatever the sources do. A request that the deadline cut short, with less time than
+        the source's timeout, is no failure to its breaker. Raises ValueError and TypeError for a bad query, naming the
         source or encoder, before anything is sent; AllSourcesFailed with on_failure="raise".
         """
         return now(self._search(q, k, Blocking(self._client)))
@@ -157,8 +159,9 @@ class FederatedRetriever:
         else:
             encoder, key = self._cache_key(question)
 
-            async def fetch(Q: Floats) -> FederatedResult:
-                return await self._fetch(replace(question, queries={encoder: Q}), caller)
+            async def fetch(Q: Floats, began: float | None) -> FederatedResult:
+                start = question.began if began is None else began
+                return await self._fetch(replace(question, queries={encoder: Q}, began=start), caller)
 
             result = await self._front.search(key, question.k, fetch, caller)
         total = time.perf_counter() - started

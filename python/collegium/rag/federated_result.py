@@ -62,7 +62,8 @@ class FederatedResult:
     probabilities: float32 (B, N), the router's scores. selected_mask, answered_mask: bool (B, N), who was asked and who
     answered; sources asked in place of one that failed are in the second only.
     failed: {name: reason} of those asked. skipped: {name: reason} of those not asked: "not selected", "breaker open".
-    details: {name: sentence} for some of these. from_cache: bool (B,), no source was asked.
+    details: {name: sentence} for some of these. from_cache: bool (B,), no source was asked: an answer from the cache,
+    or another query's that was under way, partial or not.
     timings: s: encode, select, retrieve, merge, total, and sources: {name: {t_connect, t_first, t_total}} from the
     source's request on, NaN where it did not come so far. bytes_in, bytes_out: on the wire of all requests, headers
     included; 0 for sources in this process.
