@@ -298,6 +298,31 @@ def test_fusion_of_two_encoders_and_metrics(method):
             fr.search(Q[0])
 
 
+@pytest.mark.parametrize("method", ["rrf", "minmax", "cori", "interleave"])
+def test_weights_of_a_query_are_its_own(method):
+    """Neither other queries of the batch nor sources that were not selected change them."""
+
+    class ByRow(Fixed):
+        rows = np.array([[0.6, -1.0, 0.9, 0.1], [-0.5, 0.7, -0.2, 0.8], [0.7, 0.8, 0.9, 0.0], [-2, -1, -3, -4]])
+
+        def _scores(self, Q):
+            at = [int(np.flatnonzero((Q[""][i] == globals()["Q"]).all(axis=1))[0]) for i in range(len(Q[""]))]
+            return self.rows[at].astype(np.float32)
+
+    router = ByRow(dict.fromkeys(["s0", "s1", "s2", "s3"], 0))
+    with FederatedRetriever(sources(), router, k=8, fusion=method) as fr:
+        batch = fr.search(Q[:4])
+        for i in range(4):
+            one = fr.search(Q[i])
+            assert found(one) == found(batch, i) and one.scores.tolist() == batch.scores[i].tolist()
+        assert batch.selected_mask[0].tolist() == [True, False, True, False]
+        first = found(batch, 0)[0]
+        assert first == union(Q[0], (2,), 1)[0]  # the weights counted
+        router.rows = np.where(batch.selected_mask[:4], ByRow.rows, [[-9.0], [0.4], [0.1], [-9.0]])
+        again = fr.search(Q[:4])
+        assert again.ids.tolist() == batch.ids.tolist() and again.scores.tolist() == batch.scores.tolist()
+
+
 def test_duplicates_go_and_others_move_up():
     """Trap 9: the same passage planted in two sources."""
     x = np.concatenate([X[0][:5], X[2]])

@@ -62,8 +62,8 @@ class FederatedRetriever:
       sources not yet asked are asked in place of those that failed, inside the deadline.
     hedge: s after which an unanswered request is sent once more, the first answer counts (HTTP; costs up to twice).
     fusion: "score" merges by score (default), which needs one encoder, metric and normalisation; else a method of
-      `collegium.rag.fuse`: "rrf", "minmax", "cori", "interleave", weighted by the router's scores where none of them
-      is negative.
+      `collegium.rag.fuse`: "rrf", "minmax", "cori", "interleave", weighted by the router's scores; all alike for
+      a query where that of a source it was sent to is negative.
     dedup_key: passage -> key, or the name of a field: of documents with equal keys the best stays, and others move up.
     encoder: text -> vector, or text -> {encoder: vector}; then queries may be strings.
     breaker: makes a source's `Breaker`; None: none.

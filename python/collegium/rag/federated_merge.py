@@ -46,7 +46,7 @@ class Merger:
         if self.method == "score":
             merged = merge_topk(D, I, larger[0], most)  # the same for all, or scores would not compare
         else:
-            weights = P if (P >= 0).all() else None  # scores of a router that are no probabilities may be negative
+            weights = _weights(P, asks)
             merged = fusion.fuse(I, D, weights=weights, method=self.method, larger_is_better=larger, k=most)
         if self._key is not None:
             key = self._key
@@ -57,6 +57,19 @@ class Merger:
 
             merged = deduplicate(merged, of, k)
         return merged, passages
+
+
+def _weights(P: Floats, asks: Sequence[Ask]) -> Floats:
+    """float32 (B, N): each query's scores of the sources that it was sent to, which neither other queries nor other
+    sources have a say in. Scores of a router that are no probabilities may be negative: then all weigh the same."""
+    asked = np.zeros(P.shape, bool)
+    for ask in asks:
+        asked[ask.rows, ask.source] = True
+    weighed = np.where(asked, P, np.inf)
+    least = weighed.min(axis=1, keepdims=True, initial=np.inf)
+    usable = np.isfinite(np.where(asked, P, 0)).all(axis=1, keepdims=True) & (least >= 0) & asked.any(1, keepdims=True)
+    # The others get the least weight: "cori" puts the weights of a query on one scale.
+    return np.where(usable, np.where(asked, P, least), 1).astype(np.float32)
 
 
 def _field(name: str) -> Callable[[Any], Any]:
