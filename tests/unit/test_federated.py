@@ -214,6 +214,28 @@ def test_named_routers():
         FederatedRetriever(sources(), object())
 
 
+def test_centroids_of_a_source_that_is_down_at_first():
+    """It is asked until it has told its centroid, then chosen like the others."""
+    parts = sources()
+    parts[0] = Down(parts[0])
+    with FederatedRetriever(sources(), "centroid", k=3) as fr:
+        nearest = fr.search(Q).selected_mask
+    with FederatedRetriever(parts, "centroid", k=3, breaker=None) as fr:
+        r = fr.search(Q)
+        assert r.selected_mask[:, 0].all() and (r.selected_mask.sum(axis=1) == 3).all() and r.failed == {"s0": "failed"}
+        assert np.isnan(r.probabilities[:, 0]).all() and np.isfinite(r.probabilities[:, 1:]).all()
+        parts[0].up = True
+        assert "s0" in fr.search(Q[0]).answered
+        assert fr.search(Q).selected_mask.tolist() == nearest.tolist() and fr.search(Q[0]).ids.shape == (3,)
+    down = [Down(s) for s in sources()]
+    with FederatedRetriever(down, "centroid", k=3, fusion="rrf", breaker=None) as fr:
+        assert fr.search(Q[0]).selected == ("s0", "s1", "s2", "s3")
+        for s in down[:3]:
+            s.up = True
+        assert fr.search(Q[0]).answered == ("s0", "s1", "s2")
+        assert (fr.search(Q).selected_mask.sum(axis=1) == 3).all()
+
+
 @pytest.mark.parametrize(
     "q, error, message",
     [

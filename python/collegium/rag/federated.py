@@ -54,7 +54,8 @@ class FederatedRetriever:
       usearch) or array, which needs a name. Their statistics are read here, for at most `deadline`; one that does
       not answer is described when it first does.
     router: who is asked: a `SourceRouter` or baseline, matched to the sources by name; "all", "none", "random" (half
-      of the sources), "centroid" (the two with the nearest centroids). on_empty: "top1", "all" or "none", in place of
+      of the sources), "centroid" (the two with the nearest centroids; of sources that are down at the start, all that
+      have not told theirs since are asked too). on_empty: "top1", "all" or "none", in place of
       the router's own policy. seed: of "random".
     k: documents a query. timeout: s for each source, unless it has its own. deadline: s for selection and all sources;
       of a batch, except behind a cache with a learned tolerance, where each query has its own.
