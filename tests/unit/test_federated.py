@@ -20,7 +20,9 @@ pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install 'co
 from collegium import rag
 from collegium.rag.breaker import Breaker
 from collegium.rag.cache import ProximityCache
+from collegium.rag.endpoint import LocalEndpoint
 from collegium.rag.federated import AllSourcesFailed, FederatedRetriever
+from collegium.rag.http_source import SourceError
 from collegium.rag.local_source import FaissSource, VectorSource
 from collegium.rag.routing import Router
 from collegium.rag.source import Source
@@ -336,13 +338,26 @@ def test_weights_of_a_query_are_its_own(method):
         batch = fr.search(Q[:4])
         for i in range(4):
             one = fr.search(Q[i])
-            assert found(one) == found(batch, i) and one.scores.tolist() == batch.scores[i].tolist()
+            assert found(one) == found(batch, i)
+            np.testing.assert_array_equal(one.scores, batch.scores[i])
         assert batch.selected_mask[0].tolist() == [True, False, True, False]
         first = found(batch, 0)[0]
         assert first == union(Q[0], (2,), 1)[0]  # the weights counted
         router.rows = np.where(batch.selected_mask[:4], ByRow.rows, [[-9.0], [0.4], [0.1], [-9.0]])
         again = fr.search(Q[:4])
-        assert again.ids.tolist() == batch.ids.tolist() and again.scores.tolist() == batch.scores.tolist()
+        np.testing.assert_array_equal(again.ids, batch.ids)
+        np.testing.assert_array_equal(again.scores, batch.scores)
+
+
+@pytest.mark.parametrize("named", [{}, {"dedup_key": "doc"}, {"fusion": "rrf"}, {"fusion": "rrf", "dedup_key": "doc"}])
+@pytest.mark.parametrize("metric", ["ip", "l2"])
+def test_there_is_no_score_where_there_is_no_document(metric, named):
+    with FederatedRetriever(sources(metric)[1:2], k=10, **named) as fr:
+        for r in (fr.search(Q[0]), fr.search(Q)):
+            assert (np.isnan(r.scores) == (r.ids < 0)).all() and (r.ids < 0).any() and (r.ids >= 0).any()
+            assert r.scores.dtype == np.float32
+    with FederatedRetriever(sources(metric), "none", k=10, **named) as fr:
+        assert np.isnan(fr.search(Q).scores).all()
 
 
 def test_duplicates_go_and_others_move_up():
@@ -359,6 +374,47 @@ def test_duplicates_go_and_others_move_up():
             assert scores == sorted(scores, reverse=True)
             everything = np.unique(np.concatenate([X[0] @ Q[0], X[2] @ Q[0]]))[::-1][:20]
             assert np.allclose(scores, everything, rtol=1e-5)
+
+
+def test_duplicates_within_a_source_are_made_up_for():
+    s = VectorSource(np.repeat(X[0], 2, axis=0), name="s0", passages=[{"doc": j // 2} for j in range(80)])
+    with FederatedRetriever([s], k=10, dedup_key="doc") as fr:
+        assert [h.passage["doc"] for h in fr.search(Q[0]).hits()] == [j for _, j in union(Q[0], (0,), 10)]
+
+    class Limited(Wrapped):
+        def search(self, Q, k):
+            self.ks.append(k)
+            if k > 6:
+                raise SourceError("s0", "http 413", "k: expected at most 6")
+            return super().search(Q, k)
+
+    class Direct(LocalEndpoint):
+        async def ask(self, client, Q, k, usage):
+            return self._search(Q, k)
+
+    limited = Limited(s)
+    limited.ks = []
+    with FederatedRetriever([limited], k=6, dedup_key="doc") as fr:
+        fr._fan.endpoints[0].__class__ = Direct  # as over HTTP: the refusal comes as it is
+        for _ in range(2):
+            r = fr.search(Q[0])
+            assert [h.passage["doc"] for h in r.hits()] == [j for _, j in union(Q[0], (0,), 3)] and not r.is_partial
+        assert limited.ks == [12, 6, 6]
+        r = fr.search(Q[0], 7)
+        assert r.failed == {"s0": "http 413"} and fr.breakers["s0"].in_a_row == 0
+
+
+@pytest.mark.parametrize("fusion", ["score", "rrf", "minmax"])
+def test_an_id_that_a_source_repeats_is_one_document(fusion):
+    class Repeats(Wrapped):
+        def search(self, Q, k):
+            rows = np.tile([1.0, 3.0, 3.0, 2.0, 2.0, 1.0], (len(Q), 1)), np.tile([1, 1, 7, 1, 4, -1], (len(Q), 1))
+            return tuple(a[:, :k] for a in rows)
+
+    with FederatedRetriever([Repeats(sources()[0])], k=6, fusion=fusion) as fr:
+        for r in (fr.search(Q[0]), fr.search(Q).row(2)):
+            assert r.ids.tolist() == [1, 7, 4, -1, -1, -1]
+            assert fusion != "score" or r.scores[:3].tolist() == [3, 3, 2]
 
 
 def test_a_failing_and_a_stuck_source():

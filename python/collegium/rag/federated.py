@@ -65,7 +65,8 @@ class FederatedRetriever:
     fusion: "score" merges by score (default), which needs one encoder, metric and normalisation; else a method of
       `collegium.rag.fuse`: "rrf", "minmax", "cori", "interleave", weighted by the router's scores; all alike for
       a query where that of a source it was sent to is negative.
-    dedup_key: passage -> key, or the name of a field: of documents with equal keys the best stays, and others move up.
+    dedup_key: passage -> key, or the name of a field: of documents with equal keys the best stays, and others move up:
+      sources are asked for 2 k, or k if they refuse. A result is short where these held too few different ones.
     encoder: text -> vector, or text -> {encoder: vector}; then queries may be strings.
     breaker: makes a source's `Breaker`; None: none.
     cache: a `ProximityCache` in front; cleared when a source's version changes. See `federated_cache` for what is kept.
@@ -197,7 +198,8 @@ class FederatedRetriever:
         P, mask = self._select(question.queries, question.rows)
         selected = time.perf_counter()
         vectors, order = self._federation.vectors(question.queries), P if self.on_failure == "next" else None
-        asks = await caller.run(self._fan.run(vectors, mask, question.k, question.began, order))
+        wanted = self._merger.wanted(question.k)
+        asks = await caller.run(self._fan.run(vectors, mask, wanted, question.began, order, question.k))
         retrieved = time.perf_counter()
         merged, passages = self._merger.merge(asks, P, question.k, self._federation.larger_is_better())
         given = [
