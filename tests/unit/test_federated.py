@@ -456,12 +456,38 @@ def test_next_asks_the_likeliest_of_the_rest():
         parts[2].fail = OSError("down too")
         r = fr.search(Q[0])  # s0 is open, s2 fails, s3 fails, s1 is left
         assert r.answered == ("s1",) and set(r.reasons) == {"s0", "s2", "s3"}
+        assert r.failed == {"s2": "failed", "s3": "failed"} and r.skipped == {"s0": "breaker open"}
         parts[1].fail = OSError("down as well")
         assert fr.search(Q[0]).answered == ()
     down = [Wrapped(s, fail=OSError()) for s in sources()]
     match = "s0: failed, s1: failed, s2: failed, s3: failed"
     with FederatedRetriever(down, k=5, on_failure="raise") as fr, pytest.raises(AllSourcesFailed, match=match):
         fr.search(Q[0])
+
+
+def test_a_source_is_named_once():
+    """Asked in place of another and failed, it was not skipped; in a batch put together of several searches too."""
+
+    class ByRow(Fixed):
+        def _scores(self, Q):
+            return np.array([[0.9, 0.2, 0.1, 0.0], [0.1, 0.9, 0.0, 0.2]], np.float32)[
+                (Q[""][:, 0] != X0[0]).astype(int)
+            ]
+
+    X0 = Q[0]
+    parts = [Wrapped(s) for s in sources()]
+    parts[0].fail = parts[1].fail = OSError("down")
+    router = ByRow(dict.fromkeys(["s0", "s1", "s2", "s3"], 0.0))
+    named = {"on_failure": "next", "breaker": lambda: Breaker(failures=2, backoff=60)}
+    with FederatedRetriever(parts, router, k=5, **named) as fr:
+        one = fr.search(Q[0])
+        assert one.failed == {"s0": "failed", "s1": "failed"} and one.skipped == {"s3": "not selected"}
+        assert one.answered == ("s2",)
+    cache = ProximityCache(D, 100, rag.GuaranteedTolerance())
+    with FederatedRetriever(parts, router, k=5, cache=cache, **named) as fr:
+        several = fr.search(Q[:3])  # the third finds the breakers open
+        assert several.failed == {"s0": "failed", "s1": "failed"} and several.skipped == {}
+        assert several.answered == ("s2", "s3")
 
 
 def test_a_hedged_request_answers_first():

@@ -229,12 +229,13 @@ class FederatedRetriever:
         details: dict[str, str] = {}
         for a in asks:
             name = self.names[a.source]
-            if a.first or a.reply is not None:
-                skipped.pop(name, None)
+            if skipped.get(name) == "not selected":
+                del skipped[name]  # it was asked in place of another
             if a.reason is not None:
                 (skipped if a.skipped else failed)[name] = a.reason
                 if a.detail:
                     details[name] = a.detail
+        skipped = {n: r for n, r in skipped.items() if n not in failed}
         return {"failed": failed, "skipped": skipped, "details": details}
 
     def _count(self, asks: list[Ask], result: FederatedResult) -> None:

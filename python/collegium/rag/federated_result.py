@@ -146,10 +146,13 @@ def stacked(parts: Sequence[FederatedResult]) -> FederatedResult:
         return parts[0]
     whole = {id(p.timings): p for p in parts}.values()
     columns: dict[str, Any] = {n: np.concatenate([getattr(p, n) for p in parts]) for n in _BY_ROW if n != "passages"}
-    for name in ("failed", "details", "skipped", "timings"):
+    for name in ("failed", "details", "timings"):
         columns[name] = {key: value for p in whole for key, value in getattr(p, name).items()}
-    chosen = {n for p in whole for n in p.selected}
-    columns["skipped"] = {n: r for n, r in columns["skipped"].items() if r != "not selected" or n not in chosen}
+    why = [(n, r) for p in whole for n, r in p.skipped.items()]
+    asked = {n for p in whole for n in (*p.selected, *p.answered)} | {n for n, r in why if r != "not selected"}
+    columns["skipped"] = {
+        n: r for n, r in why if n not in columns["failed"] and (r != "not selected" or n not in asked)
+    }  # fmt: skip
     return replace(
         parts[0], **columns, passages=[row for p in parts for row in p.passages],
         bytes_in=sum(p.bytes_in for p in whole), bytes_out=sum(p.bytes_out for p in whole),
