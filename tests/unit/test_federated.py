@@ -577,6 +577,55 @@ def test_closing():
     threads_end(before)
 
 
+def test_closing_ends_what_is_being_searched():
+    fr = FederatedRetriever([Wrapped(s, 30) for s in sources()], k=5, timeout=20, deadline=20)
+    raised = []
+
+    def blocking():
+        try:
+            fr.search(Q[0])
+        except BaseException as e:
+            raised.append(e)
+
+    async def awaiting():
+        try:
+            await fr.asearch(Q[0])
+        except BaseException as e:
+            raised.append(e)
+
+    threads = [threading.Thread(target=t) for t in (blocking, lambda: asyncio.run(awaiting()))]
+    for t in threads:
+        t.start()
+    time.sleep(0.3)
+    fr.close()
+    for t in threads:
+        t.join(10)
+    assert [type(e) for e in raised] == [RuntimeError] * 2 and all("closed" in str(e) for e in raised)
+    assert all(b.in_a_row == 0 for b in fr.breakers.values())
+
+
+def test_a_callback_that_raises_loses_no_answer(caplog):
+    parts = [Wrapped(s) for s in sources(version="v1")]
+    seen = []
+
+    def wrong(*change):
+        raise KeyError("no such index")
+
+    with FederatedRetriever(parts, k=5) as fr:
+        fr.on_version_change += [wrong, lambda *change: seen.append(change)]
+        parts[1].version = "v2"
+        assert found(fr.search(Q[0])) == union(Q[0], range(4), 5)
+        assert seen == [("s1", "v1", "v2")]
+        assert "on_version_change" in caplog.text and "'s1'" in caplog.text and "no such index" in caplog.text
+
+
+def test_keys_that_cannot_be_compared():
+    s = VectorSource(X[0], name="s0", passages=[{"doc": [j]} for j in range(40)])
+    match = "dedup_key: expected hashable keys, got list"
+    with FederatedRetriever([s], k=5, dedup_key="doc") as fr, pytest.raises(TypeError, match=match):
+        fr.search(Q[0])
+
+
 def test_a_stuck_source_does_not_keep_the_process():
     code = (
         "import time, numpy as np\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -28,6 +29,7 @@ from .source import Queries, Source
 
 __all__ = ["AllSourcesFailed", "FederatedResult", "FederatedRetriever", "Hit"]
 
+log = logging.getLogger("collegium.rag.federated")
 ON_FAILURE = ("partial", "raise", "next")
 
 
@@ -73,7 +75,8 @@ class FederatedRetriever:
 
     Threads may share it. Blocking calls work inside a running event loop too, and block it; `asearch` does not.
     close() it, or use ``with``. Attributes: `names`, `router`, `breakers` {name: Breaker}, `counters` (a plain dict,
-    Prometheus style), `on_version_change` (list of callables: name, old tag, new tag), `cache`.
+    Prometheus style), `cache`, `on_version_change` (list of callables: name, old tag, new tag; one that raises is
+    logged).
     Raises ValueError, TypeError; SourceError where a source without a name does not tell it.
     Source: section 3 of arXiv 2502.19280; partial results as Elasticsearch's cross-cluster search words them.
     """
@@ -135,7 +138,8 @@ class FederatedRetriever:
 
         Returns by the deadline, whatever the sources do. A request that the deadline cut short, with less time than
         the source's timeout, is no failure to its breaker. Raises ValueError and TypeError for a bad query, naming the
-        source or encoder, before anything is sent; AllSourcesFailed with on_failure="raise".
+        source or encoder, before anything is sent; AllSourcesFailed with on_failure="raise"; RuntimeError when closed,
+        also while it waits; TypeError for a key of dedup_key that is not hashable.
         """
         return now(self._search(q, k, Blocking(self._client)))
 
@@ -263,7 +267,10 @@ class FederatedRetriever:
             if self._front is not None:
                 self._front.clear()
             for callback in list(self.on_version_change):
-                callback(name, old, version)
+                try:
+                    callback(name, old, version)
+                except Exception:  # the answer is there, and others want to know as well
+                    log.warning("on_version_change: %r raised for source %r", callback, name, exc_info=True)
 
     def close(self) -> None:
         """Cancels what runs; closes connections and threads. A second call does nothing."""

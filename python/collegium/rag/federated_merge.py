@@ -60,7 +60,12 @@ class Merger:
 
             def of(source: int, i: int) -> Any:
                 passage = passages[source].get(i)
-                return None if passage is None else key(passage)
+                value = None if passage is None else key(passage)
+                try:
+                    hash(value)
+                except TypeError:
+                    raise TypeError(f"dedup_key: expected hashable keys, got {type(value).__name__}") from None
+                return value
 
             merged = deduplicate(merged, of, k)
         # An infinity where there is no document would be the best of all for distances.
