@@ -20,7 +20,9 @@ pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install 'co
 from collegium import rag
 from collegium.rag.breaker import Breaker
 from collegium.rag.cache import ProximityCache
+from collegium.rag.endpoint import LocalEndpoint
 from collegium.rag.federated import AllSourcesFailed, FederatedRetriever
+from collegium.rag.http_source import SourceError
 from collegium.rag.local_source import FaissSource, VectorSource
 from collegium.rag.routing import Router
 from collegium.rag.source import Source
@@ -57,6 +59,22 @@ class Wrapped:
 
     def passages(self, ids):
         return self.base.passages(ids)
+
+
+class Down(Wrapped):
+    """A source that does not even describe itself until it is up."""
+
+    up = False
+
+    def search(self, Q, k):
+        if not self.up:
+            raise OSError("down")
+        return super().search(Q, k)
+
+    def describe(self):
+        if not self.up:
+            raise OSError("down")
+        return super().describe()
 
 
 class Fixed(Router):
@@ -109,6 +127,21 @@ def test_the_union_is_searched(metric):
         r = fr.search(Q[0])
         assert r.ids.tolist()[3:] == [-1] * 7 and r.passages[3:] == r.sources[3:] == [None] * 7 and len(r.hits()) == 3
         assert fr.search(np.empty((0, D), np.float32)).ids.shape == (0, 10)
+
+
+@pytest.mark.parametrize("fusion", ["score", "minmax"])
+def test_a_source_that_is_down_does_not_turn_the_order_round(fusion):
+    parts = sources("l2")
+    parts[0] = Down(parts[0])
+    with FederatedRetriever(parts, k=5, fusion=fusion, breaker=None) as fr:
+        assert fr.sources["s0"] is None
+        r = fr.search(Q[0])
+        assert r.answered == ("s1", "s2", "s3")
+        assert fusion != "score" or found(r) == union(Q[0], (1, 2, 3), 5, "l2")
+        parts[0].up = True
+        r = fr.search(Q[0])
+        assert r.answered == ("s0", "s1", "s2", "s3")
+        assert fusion != "score" or found(r) == union(Q[0], range(4), 5, "l2")
 
 
 def test_order_of_arrival_is_nowhere_in_the_answer():
@@ -181,6 +214,28 @@ def test_named_routers():
         FederatedRetriever(sources(), "best")
     with pytest.raises(TypeError, match="router: expected a Router"):
         FederatedRetriever(sources(), object())
+
+
+def test_centroids_of_a_source_that_is_down_at_first():
+    """It is asked until it has told its centroid, then chosen like the others."""
+    parts = sources()
+    parts[0] = Down(parts[0])
+    with FederatedRetriever(sources(), "centroid", k=3) as fr:
+        nearest = fr.search(Q).selected_mask
+    with FederatedRetriever(parts, "centroid", k=3, breaker=None) as fr:
+        r = fr.search(Q)
+        assert r.selected_mask[:, 0].all() and (r.selected_mask.sum(axis=1) == 3).all() and r.failed == {"s0": "failed"}
+        assert np.isnan(r.probabilities[:, 0]).all() and np.isfinite(r.probabilities[:, 1:]).all()
+        parts[0].up = True
+        assert "s0" in fr.search(Q[0]).answered
+        assert fr.search(Q).selected_mask.tolist() == nearest.tolist() and fr.search(Q[0]).ids.shape == (3,)
+    down = [Down(s) for s in sources()]
+    with FederatedRetriever(down, "centroid", k=3, fusion="rrf", breaker=None) as fr:
+        assert fr.search(Q[0]).selected == ("s0", "s1", "s2", "s3")
+        for s in down[:3]:
+            s.up = True
+        assert fr.search(Q[0]).answered == ("s0", "s1", "s2")
+        assert (fr.search(Q).selected_mask.sum(axis=1) == 3).all()
 
 
 @pytest.mark.parametrize(
@@ -267,6 +322,44 @@ def test_fusion_of_two_encoders_and_metrics(method):
             fr.search(Q[0])
 
 
+@pytest.mark.parametrize("method", ["rrf", "minmax", "cori", "interleave"])
+def test_weights_of_a_query_are_its_own(method):
+    """Neither other queries of the batch nor sources that were not selected change them."""
+
+    class ByRow(Fixed):
+        rows = np.array([[0.6, -1.0, 0.9, 0.1], [-0.5, 0.7, -0.2, 0.8], [0.7, 0.8, 0.9, 0.0], [-2, -1, -3, -4]])
+
+        def _scores(self, Q):
+            at = [int(np.flatnonzero((Q[""][i] == globals()["Q"]).all(axis=1))[0]) for i in range(len(Q[""]))]
+            return self.rows[at].astype(np.float32)
+
+    router = ByRow(dict.fromkeys(["s0", "s1", "s2", "s3"], 0))
+    with FederatedRetriever(sources(), router, k=8, fusion=method) as fr:
+        batch = fr.search(Q[:4])
+        for i in range(4):
+            one = fr.search(Q[i])
+            assert found(one) == found(batch, i)
+            np.testing.assert_array_equal(one.scores, batch.scores[i])
+        assert batch.selected_mask[0].tolist() == [True, False, True, False]
+        first = found(batch, 0)[0]
+        assert first == union(Q[0], (2,), 1)[0]  # the weights counted
+        router.rows = np.where(batch.selected_mask[:4], ByRow.rows, [[-9.0], [0.4], [0.1], [-9.0]])
+        again = fr.search(Q[:4])
+        np.testing.assert_array_equal(again.ids, batch.ids)
+        np.testing.assert_array_equal(again.scores, batch.scores)
+
+
+@pytest.mark.parametrize("named", [{}, {"dedup_key": "doc"}, {"fusion": "rrf"}, {"fusion": "rrf", "dedup_key": "doc"}])
+@pytest.mark.parametrize("metric", ["ip", "l2"])
+def test_there_is_no_score_where_there_is_no_document(metric, named):
+    with FederatedRetriever(sources(metric)[1:2], k=10, **named) as fr:
+        for r in (fr.search(Q[0]), fr.search(Q)):
+            assert (np.isnan(r.scores) == (r.ids < 0)).all() and (r.ids < 0).any() and (r.ids >= 0).any()
+            assert r.scores.dtype == np.float32
+    with FederatedRetriever(sources(metric), "none", k=10, **named) as fr:
+        assert np.isnan(fr.search(Q).scores).all()
+
+
 def test_duplicates_go_and_others_move_up():
     """Trap 9: the same passage planted in two sources."""
     x = np.concatenate([X[0][:5], X[2]])
@@ -281,6 +374,47 @@ def test_duplicates_go_and_others_move_up():
             assert scores == sorted(scores, reverse=True)
             everything = np.unique(np.concatenate([X[0] @ Q[0], X[2] @ Q[0]]))[::-1][:20]
             assert np.allclose(scores, everything, rtol=1e-5)
+
+
+def test_duplicates_within_a_source_are_made_up_for():
+    s = VectorSource(np.repeat(X[0], 2, axis=0), name="s0", passages=[{"doc": j // 2} for j in range(80)])
+    with FederatedRetriever([s], k=10, dedup_key="doc") as fr:
+        assert [h.passage["doc"] for h in fr.search(Q[0]).hits()] == [j for _, j in union(Q[0], (0,), 10)]
+
+    class Limited(Wrapped):
+        def search(self, Q, k):
+            self.ks.append(k)
+            if k > 6:
+                raise SourceError("s0", "http 413", "k: expected at most 6")
+            return super().search(Q, k)
+
+    class Direct(LocalEndpoint):
+        async def ask(self, client, Q, k, usage):
+            return self._search(Q, k)
+
+    limited = Limited(s)
+    limited.ks = []
+    with FederatedRetriever([limited], k=6, dedup_key="doc") as fr:
+        fr._fan.endpoints[0].__class__ = Direct  # as over HTTP: the refusal comes as it is
+        for _ in range(2):
+            r = fr.search(Q[0])
+            assert [h.passage["doc"] for h in r.hits()] == [j for _, j in union(Q[0], (0,), 3)] and not r.is_partial
+        assert limited.ks == [12, 6, 6]
+        r = fr.search(Q[0], 7)
+        assert r.failed == {"s0": "http 413"} and fr.breakers["s0"].in_a_row == 0
+
+
+@pytest.mark.parametrize("fusion", ["score", "rrf", "minmax"])
+def test_an_id_that_a_source_repeats_is_one_document(fusion):
+    class Repeats(Wrapped):
+        def search(self, Q, k):
+            rows = np.tile([1.0, 3.0, 3.0, 2.0, 2.0, 1.0], (len(Q), 1)), np.tile([1, 1, 7, 1, 4, -1], (len(Q), 1))
+            return tuple(a[:, :k] for a in rows)
+
+    with FederatedRetriever([Repeats(sources()[0])], k=6, fusion=fusion) as fr:
+        for r in (fr.search(Q[0]), fr.search(Q).row(2)):
+            assert r.ids.tolist() == [1, 7, 4, -1, -1, -1]
+            assert fusion != "score" or r.scores[:3].tolist() == [3, 3, 2]
 
 
 def test_a_failing_and_a_stuck_source():
@@ -322,12 +456,38 @@ def test_next_asks_the_likeliest_of_the_rest():
         parts[2].fail = OSError("down too")
         r = fr.search(Q[0])  # s0 is open, s2 fails, s3 fails, s1 is left
         assert r.answered == ("s1",) and set(r.reasons) == {"s0", "s2", "s3"}
+        assert r.failed == {"s2": "failed", "s3": "failed"} and r.skipped == {"s0": "breaker open"}
         parts[1].fail = OSError("down as well")
         assert fr.search(Q[0]).answered == ()
     down = [Wrapped(s, fail=OSError()) for s in sources()]
     match = "s0: failed, s1: failed, s2: failed, s3: failed"
     with FederatedRetriever(down, k=5, on_failure="raise") as fr, pytest.raises(AllSourcesFailed, match=match):
         fr.search(Q[0])
+
+
+def test_a_source_is_named_once():
+    """Asked in place of another and failed, it was not skipped; in a batch put together of several searches too."""
+
+    class ByRow(Fixed):
+        def _scores(self, Q):
+            return np.array([[0.9, 0.2, 0.1, 0.0], [0.1, 0.9, 0.0, 0.2]], np.float32)[
+                (Q[""][:, 0] != X0[0]).astype(int)
+            ]
+
+    X0 = Q[0]
+    parts = [Wrapped(s) for s in sources()]
+    parts[0].fail = parts[1].fail = OSError("down")
+    router = ByRow(dict.fromkeys(["s0", "s1", "s2", "s3"], 0.0))
+    named = {"on_failure": "next", "breaker": lambda: Breaker(failures=2, backoff=60)}
+    with FederatedRetriever(parts, router, k=5, **named) as fr:
+        one = fr.search(Q[0])
+        assert one.failed == {"s0": "failed", "s1": "failed"} and one.skipped == {"s3": "not selected"}
+        assert one.answered == ("s2",)
+    cache = ProximityCache(D, 100, rag.GuaranteedTolerance())
+    with FederatedRetriever(parts, router, k=5, cache=cache, **named) as fr:
+        several = fr.search(Q[:3])  # the third finds the breakers open
+        assert several.failed == {"s0": "failed", "s1": "failed"} and several.skipped == {}
+        assert several.answered == ("s2", "s3")
 
 
 def test_a_hedged_request_answers_first():
@@ -415,6 +575,55 @@ def test_closing():
     gc.collect()
     assert gone() is None
     threads_end(before)
+
+
+def test_closing_ends_what_is_being_searched():
+    fr = FederatedRetriever([Wrapped(s, 30) for s in sources()], k=5, timeout=20, deadline=20)
+    raised = []
+
+    def blocking():
+        try:
+            fr.search(Q[0])
+        except BaseException as e:
+            raised.append(e)
+
+    async def awaiting():
+        try:
+            await fr.asearch(Q[0])
+        except BaseException as e:
+            raised.append(e)
+
+    threads = [threading.Thread(target=t) for t in (blocking, lambda: asyncio.run(awaiting()))]
+    for t in threads:
+        t.start()
+    time.sleep(0.3)
+    fr.close()
+    for t in threads:
+        t.join(10)
+    assert [type(e) for e in raised] == [RuntimeError] * 2 and all("closed" in str(e) for e in raised)
+    assert all(b.in_a_row == 0 for b in fr.breakers.values())
+
+
+def test_a_callback_that_raises_loses_no_answer(caplog):
+    parts = [Wrapped(s) for s in sources(version="v1")]
+    seen = []
+
+    def wrong(*change):
+        raise KeyError("no such index")
+
+    with FederatedRetriever(parts, k=5) as fr:
+        fr.on_version_change += [wrong, lambda *change: seen.append(change)]
+        parts[1].version = "v2"
+        assert found(fr.search(Q[0])) == union(Q[0], range(4), 5)
+        assert seen == [("s1", "v1", "v2")]
+        assert "on_version_change" in caplog.text and "'s1'" in caplog.text and "no such index" in caplog.text
+
+
+def test_keys_that_cannot_be_compared():
+    s = VectorSource(X[0], name="s0", passages=[{"doc": [j]} for j in range(40)])
+    match = "dedup_key: expected hashable keys, got list"
+    with FederatedRetriever([s], k=5, dedup_key="doc") as fr, pytest.raises(TypeError, match=match):
+        fr.search(Q[0])
 
 
 def test_a_stuck_source_does_not_keep_the_process():
@@ -534,6 +743,83 @@ def test_concurrent_misses_share_one_question(fail):
             return await asyncio.gather(*(fr.asearch(Q[3]) for _ in range(5)))
 
         assert all(found(r) == union(Q[3], which, 5) for r in asyncio.run(several()))
+
+
+def test_those_who_wait_get_the_partial_answer():
+    """Asked again, the sources would have no time left."""
+    parts = [Wrapped(s) for s in sources()]
+    parts[2].wait = 30
+    fr, cache = cached(parts, timeout=0.4, deadline=0.5)
+    with fr:
+        ks = [5] * 4 + [3]
+        results = [None] * 5
+
+        def ask(i):
+            time.sleep(0.0 if i == 0 else 0.15)
+            results[i] = fr.search(Q[0], ks[i])
+
+        threads = [threading.Thread(target=ask, args=(i,)) for i in range(5)]
+        began = time.monotonic()
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        assert time.monotonic() - began < 5 and len(cache) == 0
+        assert all(found(r) == union(Q[0], (0, 1, 3), k) and r.is_partial for r, k in zip(results, ks))
+        assert [r.ids.shape for r in results] == [(k,) for k in ks]
+        assert all(r.failed == {"s2": "timeout"} for r in results)
+        assert [bool(r.from_cache) for r in results] == [False] + [True] * 4 and np.isnan(results[1].scores).all()
+        assert [len(s.asked) for s in parts] == [1] * 4
+        assert {n: b.in_a_row for n, b in fr.breakers.items()} == {"s0": 0, "s1": 0, "s2": 1, "s3": 0}
+
+
+def test_those_who_wait_where_nobody_answers_are_told():
+    parts = [Wrapped(s, 0.2, OSError("down")) for s in sources()]
+    fr, _ = cached(parts, on_failure="raise")
+    with fr:
+        raised = []
+
+        def ask():
+            with pytest.raises(AllSourcesFailed, match="s0: failed") as e:
+                fr.search(Q[0])
+            raised.append(e.value)
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        assert len(raised) == 4 and [len(s.asked) for s in parts] == [1] * 4
+
+
+def test_a_request_without_time_is_no_failure():
+    class Slow(Fixed):
+        def _scores(self, Q):
+            time.sleep(0.3)
+            return super()._scores(Q)
+
+    names = ["s0", "s1", "s2", "s3"]
+    stuck = [Wrapped(s, 30) for s in sources()]
+    with FederatedRetriever(stuck, Slow(dict.fromkeys(names, 1.0)), k=5, timeout=0.3, deadline=0.4) as fr:
+        for _ in range(4):
+            assert fr.search(Q[0]).failed == dict.fromkeys(names, "deadline")
+        assert all(b.state == "closed" and b.in_a_row == 0 for b in fr.breakers.values())
+    stuck = [Wrapped(s, 30) for s in sources()]
+    with FederatedRetriever(stuck, k=5, timeout=1, deadline=0.1) as fr:  # all the time that there is
+        for _ in range(3):
+            assert fr.search(Q[0]).failed == dict.fromkeys(names, "deadline")
+        assert all(b.state == "open" for b in fr.breakers.values())
+
+
+def test_with_a_learned_tolerance_each_query_has_its_deadline():
+    """And so the last of a batch has the time of the first."""
+    parts = [Wrapped(s) for s in sources()]
+    parts[2].wait = 30
+    cache = ProximityCache(D, 100, rag.GuaranteedTolerance())
+    with FederatedRetriever(parts, k=5, cache=cache, timeout=0.2, deadline=0.25, breaker=None) as fr:
+        r = fr.search(Q)
+        assert [found(r, i) for i in range(6)] == [union(q, (0, 1, 3), 5) for q in Q]
+        assert r.failed == {"s2": "timeout"} and r.answered_mask[:, [0, 1, 3]].all()
 
 
 def test_a_new_version_clears_the_cache_and_calls_back():

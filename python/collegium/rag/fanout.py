@@ -23,6 +23,9 @@ from .wire import Reply
 
 # The source is well, the question was not: its breaker does not count these.
 OUR_FAULT = ("http 400", "http 401", "http 403", "http 413", "wrong dimension", "wrong encoder", "not comparable")
+# A source that may take longer than the deadline (timeout >= deadline) had a fair time if it had this share of it:
+# selecting comes first, and a stuck source's breaker must open all the same.
+FAIR = 0.75
 Vectors = Callable[[int, NDArray[np.int64]], Floats]  # (source, rows) -> the queries in its encoder; raises SourceError
 
 
@@ -61,17 +64,21 @@ class FanOut:
     ) -> None:
         self.endpoints, self.breakers, self.client = endpoints, breakers, client
         self.timeout, self.deadline, self.hedge = timeout, deadline, hedge
+        self._most: dict[int, int] = {}  # source: documents a query that it refused to give
         self._strays: set[asyncio.Task[Reply]] = set()  # cancelled, not yet ended; kept so that they are not collected
 
-    async def run(self, vectors: Vectors, mask: Mask, k: int, began: float, order: Floats | None = None) -> list[Ask]:
+    async def run(
+        self, vectors: Vectors, mask: Mask, k: int, began: float, order: Floats | None = None, least: int = 0
+    ) -> list[Ask]:
         """Asks the sources of mask, bool (B, N). Returns when all answered or failed, at the latest at the deadline.
 
         began: monotonic s, where the deadline starts. order: float (B, N), in whose order others are asked in place of
-        those that fail, None: nobody is. Runs on the client's loop.
+        those that fail, None: nobody is. least: documents to ask those for that refuse k; 0: no fewer than k.
+        Runs on the client's loop.
         """
-        return await _Run(self, vectors, mask, k, began + self.deadline, order).finish()
+        return await _Run(self, vectors, mask, (k, least or k), began + self.deadline, order).finish()
 
-    async def attempts(self, ask: Ask, vectors: Vectors, k: int) -> Reply:
+    async def attempts(self, ask: Ask, vectors: Vectors, k: tuple[int, int]) -> Reply:
         """One request, and a second beside it if the first takes longer than `hedge`. Raises SourceError."""
         if self.hedge is None:
             return await self._attempt(ask, vectors, k)
@@ -92,13 +99,23 @@ class FanOut:
             for task in tasks:
                 self.abandon(task)
 
-    async def _attempt(self, ask: Ask, vectors: Vectors, k: int) -> Reply:
+    async def _attempt(self, ask: Ask, vectors: Vectors, ks: tuple[int, int]) -> Reply:
         usage = Usage()
         ask.usages.append(usage)
         endpoint = self.endpoints[ask.source]
         if endpoint.known is None:  # it did not answer so far
             await endpoint.adescribe(self.client, usage)
-        return await endpoint.ask(self.client, vectors(ask.source, ask.rows), k, usage)
+        Q, (k, least) = vectors(ask.source, ask.rows), ks
+        if k >= self._most.get(ask.source, k + 1):
+            k = least
+        try:
+            return await endpoint.ask(self.client, Q, k, usage)
+        except SourceError as e:
+            if e.reason != "http 413" or k == least:
+                raise
+        reply = await endpoint.ask(self.client, Q, least, usage)
+        self._most[ask.source] = k
+        return reply
 
     def abandon(self, task: asyncio.Task[Reply]) -> None:
         """Cancels without waiting for the end."""
@@ -117,7 +134,7 @@ class _Run:
     """The state of one FanOut.run."""
 
     def __init__(
-        self, fan: FanOut, vectors: Vectors, mask: Mask, k: int, deadline: float, order: Floats | None
+        self, fan: FanOut, vectors: Vectors, mask: Mask, k: tuple[int, int], deadline: float, order: Floats | None
     ) -> None:
         self.fan, self.vectors, self.mask, self.k = fan, vectors, mask, k
         self.deadline, self.order = deadline, order
@@ -125,6 +142,7 @@ class _Run:
         self.asked = mask.copy()
         self.asks: list[Ask] = []
         self.running: dict[asyncio.Task[Reply], tuple[Ask, float]] = {}
+        self.hurried: set[Ask] = set()  # those that the deadline leaves less time than a source is due
         self.bell: asyncio.Future[None] = self.loop.create_future()
 
     async def finish(self) -> list[Ask]:
@@ -160,9 +178,12 @@ class _Run:
             self.replace(ask)
             return
         limit = self.fan.endpoints[s].timeout or self.fan.timeout
+        now = self.loop.time()
+        if self.deadline - now < min(limit, FAIR * self.fan.deadline):
+            self.hurried.add(ask)
         task = self.loop.create_task(self.fan.attempts(ask, self.vectors, self.k))
         task.add_done_callback(self.ring)
-        self.running[task] = ask, min(self.loop.time() + limit, self.deadline)
+        self.running[task] = ask, min(now + limit, self.deadline)
 
     def collect(self) -> None:
         """Takes what has ended, and ends what is overdue."""
@@ -175,8 +196,8 @@ class _Run:
                 del self.running[task]
                 self.fan.abandon(task)
                 late = due >= self.deadline
-                # One that was asked in the last moment in place of another had no fair time.
-                self.verdict(ask, "deadline" if late else "timeout", counts=ask.first or not late)
+                # That one had no time to answer says nothing of it.
+                self.verdict(ask, "deadline" if late else "timeout", counts=not late or ask not in self.hurried)
                 self.replace(ask)
 
     def take(self, ask: Ask, task: asyncio.Task[Reply]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -28,6 +29,7 @@ from .source import Queries, Source
 
 __all__ = ["AllSourcesFailed", "FederatedResult", "FederatedRetriever", "Hit"]
 
+log = logging.getLogger("collegium.rag.federated")
 ON_FAILURE = ("partial", "raise", "next")
 
 
@@ -54,23 +56,27 @@ class FederatedRetriever:
       usearch) or array, which needs a name. Their statistics are read here, for at most `deadline`; one that does
       not answer is described when it first does.
     router: who is asked: a `SourceRouter` or baseline, matched to the sources by name; "all", "none", "random" (half
-      of the sources), "centroid" (the two with the nearest centroids). on_empty: "top1", "all" or "none", in place of
+      of the sources), "centroid" (the two with the nearest centroids; of sources that are down at the start, all that
+      have not told theirs since are asked too). on_empty: "top1", "all" or "none", in place of
       the router's own policy. seed: of "random".
-    k: documents a query. timeout: s for each source, unless it has its own. deadline: s for selection and all sources.
+    k: documents a query. timeout: s for each source, unless it has its own. deadline: s for selection and all sources;
+      of a batch, except behind a cache with a learned tolerance, where each query has its own.
     on_failure: "partial": whoever answered counts; "raise": AllSourcesFailed where nobody did; "next": the likeliest
       sources not yet asked are asked in place of those that failed, inside the deadline.
     hedge: s after which an unanswered request is sent once more, the first answer counts (HTTP; costs up to twice).
     fusion: "score" merges by score (default), which needs one encoder, metric and normalisation; else a method of
-      `collegium.rag.fuse`: "rrf", "minmax", "cori", "interleave", weighted by the router's scores where none of them
-      is negative.
-    dedup_key: passage -> key, or the name of a field: of documents with equal keys the best stays, and others move up.
+      `collegium.rag.fuse`: "rrf", "minmax", "cori", "interleave", weighted by the router's scores; all alike for
+      a query where that of a source it was sent to is negative.
+    dedup_key: passage -> key, or the name of a field: of documents with equal keys the best stays, and others move up:
+      sources are asked for 2 k, or k if they refuse. A result is short where these held too few different ones.
     encoder: text -> vector, or text -> {encoder: vector}; then queries may be strings.
     breaker: makes a source's `Breaker`; None: none.
     cache: a `ProximityCache` in front; cleared when a source's version changes. See `federated_cache` for what is kept.
 
     Threads may share it. Blocking calls work inside a running event loop too, and block it; `asearch` does not.
     close() it, or use ``with``. Attributes: `names`, `router`, `breakers` {name: Breaker}, `counters` (a plain dict,
-    Prometheus style), `on_version_change` (list of callables: name, old tag, new tag), `cache`.
+    Prometheus style), `cache`, `on_version_change` (list of callables: name, old tag, new tag; one that raises is
+    logged).
     Raises ValueError, TypeError; SourceError where a source without a name does not tell it.
     Source: section 3 of arXiv 2502.19280; partial results as Elasticsearch's cross-cluster search words them.
     """
@@ -130,8 +136,10 @@ class FederatedRetriever:
     def search(self, q: Any, k: int | None = None) -> FederatedResult:
         """The best k documents for q: float32 (d,) or (B, d), {encoder: array}, a text or a list of texts.
 
-        Returns by the deadline, whatever the sources do. Raises ValueError and TypeError for a bad query, naming the
-        source or encoder, before anything is sent; AllSourcesFailed with on_failure="raise".
+        Returns by the deadline, whatever the sources do. A request that the deadline cut short, with less time than
+        the source's timeout, is no failure to its breaker. Raises ValueError and TypeError for a bad query, naming the
+        source or encoder, before anything is sent; AllSourcesFailed with on_failure="raise"; RuntimeError when closed,
+        also while it waits; TypeError for a key of dedup_key that is not hashable.
         """
         return now(self._search(q, k, Blocking(self._client)))
 
@@ -157,8 +165,9 @@ class FederatedRetriever:
         else:
             encoder, key = self._cache_key(question)
 
-            async def fetch(Q: Floats) -> FederatedResult:
-                return await self._fetch(replace(question, queries={encoder: Q}), caller)
+            async def fetch(Q: Floats, began: float | None) -> FederatedResult:
+                start = question.began if began is None else began
+                return await self._fetch(replace(question, queries={encoder: Q}, began=start), caller)
 
             result = await self._front.search(key, question.k, fetch, caller)
         total = time.perf_counter() - started
@@ -193,7 +202,8 @@ class FederatedRetriever:
         P, mask = self._select(question.queries, question.rows)
         selected = time.perf_counter()
         vectors, order = self._federation.vectors(question.queries), P if self.on_failure == "next" else None
-        asks = await caller.run(self._fan.run(vectors, mask, question.k, question.began, order))
+        wanted = self._merger.wanted(question.k)
+        asks = await caller.run(self._fan.run(vectors, mask, wanted, question.began, order, question.k))
         retrieved = time.perf_counter()
         merged, passages = self._merger.merge(asks, P, question.k, self._federation.larger_is_better())
         given = [
@@ -223,12 +233,13 @@ class FederatedRetriever:
         details: dict[str, str] = {}
         for a in asks:
             name = self.names[a.source]
-            if a.first or a.reply is not None:
-                skipped.pop(name, None)
+            if skipped.get(name) == "not selected":
+                del skipped[name]  # it was asked in place of another
             if a.reason is not None:
                 (skipped if a.skipped else failed)[name] = a.reason
                 if a.detail:
                     details[name] = a.detail
+        skipped = {n: r for n, r in skipped.items() if n not in failed}
         return {"failed": failed, "skipped": skipped, "details": details}
 
     def _count(self, asks: list[Ask], result: FederatedResult) -> None:
@@ -256,7 +267,10 @@ class FederatedRetriever:
             if self._front is not None:
                 self._front.clear()
             for callback in list(self.on_version_change):
-                callback(name, old, version)
+                try:
+                    callback(name, old, version)
+                except Exception:  # the answer is there, and others want to know as well
+                    log.warning("on_version_change: %r raised for source %r", callback, name, exc_info=True)
 
     def close(self) -> None:
         """Cancels what runs; closes connections and threads. A second call does nothing."""

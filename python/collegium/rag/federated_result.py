@@ -62,7 +62,8 @@ class FederatedResult:
     probabilities: float32 (B, N), the router's scores. selected_mask, answered_mask: bool (B, N), who was asked and who
     answered; sources asked in place of one that failed are in the second only.
     failed: {name: reason} of those asked. skipped: {name: reason} of those not asked: "not selected", "breaker open".
-    details: {name: sentence} for some of these. from_cache: bool (B,), no source was asked.
+    details: {name: sentence} for some of these. from_cache: bool (B,), no source was asked: an answer from the cache,
+    or another query's that was under way, partial or not.
     timings: s: encode, select, retrieve, merge, total, and sources: {name: {t_connect, t_first, t_total}} from the
     source's request on, NaN where it did not come so far. bytes_in, bytes_out: on the wire of all requests, headers
     included; 0 for sources in this process.
@@ -145,10 +146,13 @@ def stacked(parts: Sequence[FederatedResult]) -> FederatedResult:
         return parts[0]
     whole = {id(p.timings): p for p in parts}.values()
     columns: dict[str, Any] = {n: np.concatenate([getattr(p, n) for p in parts]) for n in _BY_ROW if n != "passages"}
-    for name in ("failed", "details", "skipped", "timings"):
+    for name in ("failed", "details", "timings"):
         columns[name] = {key: value for p in whole for key, value in getattr(p, name).items()}
-    chosen = {n for p in whole for n in p.selected}
-    columns["skipped"] = {n: r for n, r in columns["skipped"].items() if r != "not selected" or n not in chosen}
+    why = [(n, r) for p in whole for n, r in p.skipped.items()]
+    asked = {n for p in whole for n in (*p.selected, *p.answered)} | {n for n, r in why if r != "not selected"}
+    columns["skipped"] = {
+        n: r for n, r in why if n not in columns["failed"] and (r != "not selected" or n not in asked)
+    }  # fmt: skip
     return replace(
         parts[0], **columns, passages=[row for p in parts for row in p.passages],
         bytes_in=sum(p.bytes_in for p in whole), bytes_out=sum(p.bytes_out for p in whole),

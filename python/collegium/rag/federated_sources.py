@@ -136,14 +136,17 @@ class Federation:
         return of
 
     def larger_is_better(self) -> list[bool]:
-        """The direction of each source's scores."""
-        return [s is None or s.larger_is_better for s in self.known]
+        """The direction of each source's scores; of one that is not known yet, the direction of those that are."""
+        known = next((s.larger_is_better for s in self.known if s is not None), True)
+        return [known if s is None else s.larger_is_better for s in self.known]
 
     def routing(self, router: Any, on_empty: str | None, k: int, seed: int) -> tuple[Router | str, Select]:
         """(the router, how it selects). Raises ValueError for names that do not match."""
         n = len(self.names)
         if router in ("all", "none") if isinstance(router, str) else False:
             return router, lambda Q, rows: (np.ones((rows, n), np.float32), np.full((rows, n), router == "all"))
+        if isinstance(router, str) and router == "centroid" and None in self.known:
+            return router, self._nearest
         if isinstance(router, str):
             router = self._baseline(router, seed)
         if not isinstance(router, Router):
@@ -172,6 +175,19 @@ class Federation:
         n = len(sources)
         baseline = RandomRouter(max(1, n // 2), seed) if name == "random" else CentroidRouter(min(2, n))
         return baseline.fit(None, None, sources)
+
+    def _nearest(self, Q: Queries, rows: int) -> tuple[Floats, Mask]:
+        """The two sources with the nearest centroids, and all that did not tell theirs yet, or they never would; their
+        score is NaN."""
+        P, mask = np.full((rows, len(self.names)), np.nan, np.float32), np.ones((rows, len(self.names)), bool)
+        known = list(self.known)  # other threads learn of sources too
+        told = [i for i, s in enumerate(known) if s is not None and s.centroid is not None and s.encoder in Q]
+        if told and rows:
+            sources = [s for s in (known[i] for i in told) if s is not None]
+            router = CentroidRouter(min(2, len(told))).fit(None, None, sources)
+            P[:, told] = router.predict_proba(Q)
+            mask[:, told] = router.choose(P[:, told])
+        return P, mask
 
     def _warn(self, router: Router, k: int) -> None:
         trained = getattr(router, "k", None)

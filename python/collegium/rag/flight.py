@@ -106,6 +106,10 @@ def _flying(table: Flights, flight: Flight) -> Iterator[None]:
     table.land(flight)
 
 
+class Shared(Exception):
+    """A leader's failure that its followers take as theirs at once, instead of trying again."""
+
+
 class _LeaderGone(Exception):
     """What followers get of a leader's cancellation: never that exception itself, so their own can be told from it."""
 
@@ -197,7 +201,7 @@ def answer(r: Request) -> Answer:
             if not flight.future.done() or flight.future.exception() is not e:
                 raise  # our own interruption, not the leader's failure
             failures += not isinstance(e, _LeaderGone)
-            if failures == 2:
+            if failures == 2 or isinstance(e, Shared):
                 raise
             _again(r)
             continue
@@ -232,7 +236,7 @@ async def aanswer(r: Request) -> Answer:
             found = await asyncio.wrap_future(flight.future)
         except Exception as e:  # our own cancellation is none
             failures += not isinstance(e, _LeaderGone)
-            if failures == 2:
+            if failures == 2 or isinstance(e, Shared):
                 raise
             _again(r)
             continue

@@ -49,7 +49,7 @@ def fuse(
     if w.size and w.min() < 0:
         raise ValueError(f"weights: expected at least 0, got {w.min()}")
     if method in ("rrf", "interleave"):
-        rank = np.cumsum(there, axis=2).astype(np.float64)  # from 1, among those that are there
+        rank = np.maximum(np.cumsum(there, axis=2), 1).astype(np.float64)  # from 1, among those that are there
         if method == "rrf":
             fused = w.T[:, :, None] / (_RRF + rank)
         else:

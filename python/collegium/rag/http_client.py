@@ -90,6 +90,7 @@ class Usage:
             self._socket = None
 
 
+CLOSED = "closed: expected an open retriever or source"
 current: contextvars.ContextVar[Usage] = contextvars.ContextVar("collegium_usage")
 
 
@@ -127,7 +128,7 @@ class Client:
     def _running(self) -> _Running:
         with self._lock:
             if self.closed:
-                raise RuntimeError("closed: expected an open retriever or source")
+                raise RuntimeError(CLOSED)
             if self._state is None or self._state.pid != os.getpid():
                 self._inherited = self._state  # of a forked child: the parent's, not to be closed here
                 self._state = _Running()
@@ -137,9 +138,17 @@ class Client:
     def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Runs `work` on the loop; cancelling the future cancels it."""
         try:
-            return asyncio.run_coroutine_threadsafe(work, self._running().loop)
+            return asyncio.run_coroutine_threadsafe(self._until_closed(work), self._running().loop)
         except BaseException:
             work.close()
+            raise
+
+    async def _until_closed(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if self.closed:  # close() cancelled it, and not who waits for it
+                raise RuntimeError(CLOSED) from None
             raise
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
