@@ -137,9 +137,11 @@ class Client:
 
     def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Runs `work` on the loop; cancelling the future cancels it."""
+        watched = self._until_closed(work)
         try:
-            return asyncio.run_coroutine_threadsafe(self._until_closed(work), self._running().loop)
+            return asyncio.run_coroutine_threadsafe(watched, self._running().loop)
         except BaseException:
+            watched.close()
             work.close()
             raise
 
