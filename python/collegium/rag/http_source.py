@@ -20,6 +20,8 @@ from .source import Source, queries
 from .wire import Malformed, Reply, best_first
 
 T = TypeVar("T")
+# bytes. Longer replies are decoded on a thread: the loop has other sources' replies and the deadlines to look after.
+INLINE = 256 << 10
 
 
 class SourceError(ConnectionError):
@@ -131,6 +133,8 @@ class HttpSource:
                 raise
             answer, kind = await self._request(client, "POST", "/v1/search", body, usage)
         try:
+            if len(answer) > INLINE:  # cut off at the deadline, the thread ends by itself
+                return await asyncio.to_thread(wire.decode_reply, answer, kind, len(Q), k)
             return wire.decode_reply(answer, kind, len(Q), k)
         except Malformed as e:
             raise SourceError(self.label, "malformed reply", str(e)) from e
