@@ -74,7 +74,7 @@ class Fault:
     KINDS = (
         "slow first byte", "slow body", "http 500", "malformed json", "not http", "half a body", "reset", "endless",
         "long", "nan", "unsorted", "wrong k", "wrong rows", "huge id", "float id", "text scores", "wrong dimension",
-        "late", "redirect", "deep json", "few", "bad passages",
+        "late", "redirect", "deep json", "few", "bad passages", "large",
     )  # fmt: skip
 
     def __init__(self, kind: str) -> None:
@@ -145,6 +145,7 @@ class Fault:
             "float id": {"ids": [7.5], "scores": [1.0]},
             "text scores": {"ids": [7], "scores": ["1.0"]},
             "few": {"ids": [7], "scores": [1.0]},
+            "large": {**good, "passages": [[n] * 400_000 for n in (1, 2, 3)]},
             "bad passages": {**good, "passages": ["seven"]},
         }
         text = json.dumps(bad.get(kind, good))

@@ -21,6 +21,7 @@ pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install 'co
 
 from source_processes import DIM, faulty, real, vectors
 
+from collegium.rag import http_source, wire
 from collegium.rag.breaker import Breaker
 from collegium.rag.federated import AllSourcesFailed, FederatedRetriever
 from collegium.rag.http_source import HttpSource, SourceError
@@ -113,7 +114,7 @@ def test_a_fault_has_its_reason_and_spoils_nothing(faults, fault):
 def test_all_at_once_and_the_answers_that_can_be_used(faults):
     """NaN and infinite scores are dropped, unsorted ones sorted, fewer than k taken: those sources answered."""
     with FederatedRetriever({f: HttpSource(u, binary=False) for f, u in faults.items() if f not in
-                             ("wrong dimension", "late")}, k=10, timeout=1.0, deadline=1.5) as fr:  # fmt: skip
+                             ("wrong dimension", "late", "large")}, k=10, timeout=1.0, deadline=1.5) as fr:  # fmt: skip
         began = time.monotonic()
         r = fr.search(ONES)
         assert time.monotonic() - began < 1.5 + SLACK
@@ -135,6 +136,28 @@ def test_wrong_dimension_is_found_before_or_at_the_first_answer(faults):
         bad.url = faults["wrong dimension"]
         r = fr.search(ONES)
         assert r.failed["bad"] in ("wrong dimension", "not comparable") and len(r.hits()) == 3
+
+
+def test_a_large_reply_is_read_beside_the_loop(faults, monkeypatch):
+    decode, where = wire.decode_reply, []
+    monkeypatch.setattr(wire, "decode_reply", lambda *a: where.append(threading.current_thread().name) or decode(*a))
+    monkeypatch.setattr(http_source, "INLINE", 1000)
+    with HttpSource(faults["large"], binary=False) as large, HttpSource(faults["few"], binary=False) as few:
+        assert large.search(ONES, 3)[1].tolist() == [[7, 8, 9]]
+        assert few.search(ONES, 3)[1].tolist() == [[7, -1, -1]]
+        loop = few._client._running().thread.name
+        assert where[1] == loop != where[0] != large._client._running().thread.name
+
+
+def test_a_decoder_that_takes_long_does_not_hold_the_deadline(faults, monkeypatch):
+    decode = wire.decode_reply
+    monkeypatch.setattr(wire, "decode_reply", lambda body, *a: time.sleep(3 * (len(body) > 1000)) or decode(body, *a))
+    good, large = (HttpSource(faults[f], name=f, binary=False) for f in ("few", "large"))
+    with FederatedRetriever([good, large], k=3, timeout=1, deadline=1) as fr:
+        began = time.monotonic()
+        r = fr.search(ONES)
+        assert time.monotonic() - began < 1 + SLACK and r.answered == ("few",), r.reasons
+        assert set(r.reasons) == {"large"}
 
 
 def test_a_late_reply_never_answers_the_next_query(faults):

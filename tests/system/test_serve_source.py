@@ -195,6 +195,70 @@ def test_limits_and_bad_requests_leave_the_server_well():
             http.search(ONES, 6)
 
 
+@pytest.mark.parametrize("binary", [True, False])
+def test_a_large_batch_goes_as_several_requests(binary):
+    Q = np.random.default_rng(3).standard_normal((300, DIM)).astype(np.float32)
+    texts = [f"{j:04d}" + "x" * 1000 for j in range(200)]
+    with SourceServer(source(passages=texts, version="v1"), max_batch=128) as server:
+        with FederatedRetriever([HttpSource(server.url, binary=binary)], k=32, timeout=30, deadline=30) as fr:
+            r = fr.search(Q)  # 9.8 MB of passages
+            assert not r.is_partial and r.ids.tolist() == [best(0, q, 32) for q in Q]
+            assert [h.passage for h in r.hits(299)] == [texts[i] for i in best(0, Q[299], 32)]
+            assert r.bytes_in > 9_000_000 and r.bytes_out > Q.nbytes
+            t = r.timings["sources"]["s0"]
+            assert 0 <= t["t_connect"] <= t["t_first"] <= t["t_total"]
+        assert server.counters["collegium_source_requests_total"] == 5
+        with HttpSource(server.url, max_batch=100, timeout=30) as http:
+            assert http.search(Q, 3)[1].tolist() == [best(0, q, 3) for q in Q]
+            assert server.counters["collegium_source_requests_total"] == 8
+            http.search(Q[:9], 1000)  # 4 queries at once
+            assert server.counters["collegium_source_requests_total"] == 11
+        message = "reply too large.*max_reply=9000: a larger.*max_batch=64: a smaller"
+        with HttpSource(server.url, max_reply=9000) as http, pytest.raises(SourceError, match=message):
+            http.search(Q, 32)
+    with pytest.raises(ValueError, match="max_batch"):
+        HttpSource(server.url, max_batch=0)
+
+
+def test_a_batch_does_not_mix_versions():
+    class Changing:
+        name, version, asked, until = "s0", "", 0, 3
+
+        def search(self, Q, k):
+            Changing.asked += 1
+            self.version = f"v{min(Changing.asked, self.until)}"
+            return source().search(Q, k)
+
+        def describe(self):
+            return source().describe()
+
+    Q = np.ones((4, DIM), np.float32)
+    with SourceServer(Changing()) as server, HttpSource(server.url, max_batch=2) as http:
+        assert http.search(Q, 3)[1].tolist() == [best(0, ONES, 3)] * 4 and Changing.asked == 4
+        Changing.asked, Changing.until = 0, 99
+        with pytest.raises(SourceError, match="version changed"):
+            http.search(Q, 3)
+
+
+@pytest.mark.parametrize("start", [b"X: ", b"X: 1\r\n" * 9000, b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: "])
+def test_a_head_without_an_end_is_cut_off(start):
+    with SourceServer(source()) as server:
+        with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))) as s:
+            s.settimeout(10)
+            sent = 0
+            with contextlib.suppress(ConnectionError):
+                s.sendall(b"POST /v1/search HTTP/1.1\r\nHost: x\r\n" + start)
+                while sent < 64 << 20:
+                    s.sendall(b"x" * 65536)
+                    sent += 65536
+            assert sent < 16 << 20  # what fits into the buffers of the system
+        query = json.dumps({"vector": [1.0] * DIM, "k": 3}).encode()
+        assert call(server.url + "/v1/search", query, X="y" * 30_000)[1]["ids"] == best(0, ONES, 3)
+        with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))) as s:
+            s.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + b"y" * (64 << 10))
+            assert s.recv(100).startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))  # 400: of h11
+
+
 def test_a_token_is_asked_for():
     with SourceServer(source(), token="secret") as server:
         body = json.dumps({"vector": [1.0] * DIM, "k": 3}).encode()
@@ -364,6 +428,10 @@ def test_the_command_explains_what_is_wrong(tmp_path):
         ([*good, "--passages", str(tmp_path / "p.jsonl")], "p.jsonl, line 2: expected JSON"),
         ([*good, "--port", str(taken.getsockname()[1])], "in use"),
         ([*good, "--index", "y"], "not allowed with"),
+        ([*good, "--port", "99999"], "port: expected at most 65535, got 99999"),
+        ([*good, "--port", "-1"], "port: expected"),
+        ([*good, "--port", "0", "--keyfile", "k.pem"], "ssl_keyfile: expected an ssl_certfile"),
+        ([*good, "--port", "0", "--certfile", "none.pem"], "none.pem"),
         (good[2:], "--name"),
     ):
         command = [sys.executable, "-m", "collegium.rag.serve_cli", *arguments]
@@ -374,6 +442,26 @@ def test_the_command_explains_what_is_wrong(tmp_path):
         serve_source(name="x")
     with pytest.raises(TypeError, match="name: expected a string"):
         serve_source(vectors(0))
+
+
+def test_the_command_stops_in_silence_with_half_a_request(tmp_path):
+    np.save(tmp_path / "x.npy", vectors(0))
+    command = [sys.executable, "-m", "collegium.rag.serve_cli", "--name", "x", "--port", "0", "--vectors"]
+    process = subprocess.Popen(
+        [*command, str(tmp_path / "x.npy")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        port = int(process.stdout.readline().rsplit(":", 1)[1])
+        with socket.create_connection(("127.0.0.1", port)) as half, socket.create_connection(("127.0.0.1", port)) as h:
+            half.sendall(b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n{")
+            h.sendall(b"POST /v1/search HTTP/1.1\r\nHost")
+            time.sleep(0.3)
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=20)
+        assert process.returncode == 0 and "Traceback" not in said, said
+    finally:
+        process.kill()
+        process.wait(10)
 
 
 def test_four_processes_are_one_index(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ ONE = np.ones((1, 4), np.float32)
         (JSON, b'{"vector": [[1, 2, 3, 4], [1]], "k": 3}', 400, "vector: expected numbers in rows of one length"),
         (JSON, b'{"vector": [], "k": 3}', 400, "vector: expected shape"),
         (JSON, b'{"vector": [[[1, 2, 3, 4]]], "k": 3}', 400, "vector: expected shape"),
-        (JSON, b'{"vector": ["1", "2", "3", "4"], "k": 3}', 400, "vector: expected numbers, got <U1"),
+        (JSON, b'{"vector": ["1", "2", "3", "4"], "k": 3}', 400, "vector: expected numbers, got str"),
         (JSON, b'{"vector": [true, true, true, true], "k": 3}', 400, "vector: expected numbers, got bool"),
         (JSON, b'{"vector": [NaN, 1, 1, 1], "k": 3}', 400, "vector: expected finite numbers"),
         (JSON, b'{"vector": [1e99, 1, 1, 1], "k": 3}', 400, "vector: expected finite numbers"),
@@ -115,7 +116,7 @@ I64, F32 = np.array([[1, 2]]), np.array([[2, 1]], np.float32)
         (JSON, b"{}", "ids: expected a list, got NoneType"),
         (JSON, reply(ids=[1]), "expected ids and scores of shape"),
         (JSON, reply(ids=[1, 2, 3, 4], scores=[4, 3, 2, 1]), "rows of at most 3"),
-        (JSON, reply(ids=[[1, 2], [3, 4]], scores=[[1, 2], [3, 4]]), r"shape \(1, <= 3\), got \(2, 2\)"),
+        (JSON, reply(ids=[[1, 2], [3, 4]], scores=[[1, 2], [3, 4]]), r"shape \(1, <= 3\), got 2 rows"),
         (JSON, reply(ids=[1, 2**63]), "ids: expected"),
         (JSON, reply(ids=[1, 2**64]), "ids: expected"),
         (JSON, reply(ids=[1, -2]), "ids: expected -1 to"),
@@ -123,6 +124,10 @@ I64, F32 = np.array([[1, 2]]), np.array([[2, 1]], np.float32)
         (JSON, reply(ids=["1", "2"]), "ids: expected integers below 2"),
         (JSON, reply(scores=["a", "b"]), "scores: expected numbers"),
         (JSON, reply(scores=None), "scores: expected a list"),
+        (JSON, reply(scores=[[1, 2], [3]]), "scores: expected numbers in rows"),
+        (JSON, reply(scores=[1, [2]]), "scores: expected numbers, got list"),
+        (JSON, reply(scores=[[1], 2]), "expected a list, got int"),
+        (JSON, reply(ids=[True, 2]), "ids: expected integers below 2.*got bool"),
         (JSON, reply(passages=["one"]), "passages: expected as many as ids"),
         (JSON, reply(passages="one"), "passages: expected a list"),
         (TENSORS, b"\0" * 40, "expected safetensors"),
@@ -203,3 +208,29 @@ def test_statistics_come_back():
 def test_bad_statistics(fields, message):
     with pytest.raises(Malformed, match=message):
         wire.decode_stats(json.dumps(fields).encode())
+
+
+def test_one_long_string_among_numbers_is_not_multiplied():
+    """NumPy makes [1, 1, ..., "long"] as many strings of that length: 1000 of 4 MB here."""
+    row = [1] * 999 + ["x" * 1_000_000]
+    tracemalloc.start()
+    try:
+        with pytest.raises(Malformed, match="scores: expected numbers, got str"):
+            wire.decode_reply(reply(ids=list(range(1000)), scores=row), JSON, 1, 1000)
+        with pytest.raises(Refused, match="vector: expected numbers, got str"):
+            wire.decode_query(json.dumps({"vector": row, "k": 1}).encode(), JSON, 1000, 10, 10)
+        with pytest.raises(Refused, match="vector: expected numbers, got str"):
+            wire.decode_query(json.dumps({"vector": [row], "k": 1}).encode(), JSON, 1000, 10, 10)
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_too_long_a_reply_is_refused_before_arrays_are_made_of_it(single, monkeypatch):
+    monkeypatch.setattr(wire, "_numbers", None)
+    many = list(range(100_000))
+    with pytest.raises(Malformed, match="ids: expected rows of at most 3, got one of 100000"):
+        wire.decode_reply(reply(ids=many if single else [many], scores=many), JSON, 1, 3)
+    with pytest.raises(Malformed, match=r"ids: expected shape \(2, <= 3\), got 100000 rows"):
+        wire.decode_reply(reply(ids=[[i] for i in many]), JSON, 2, 3)

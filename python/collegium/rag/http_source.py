@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
+import numpy as np
 
 from .._check import integer, real
 from . import wire
@@ -20,6 +21,10 @@ from .source import Source, queries
 from .wire import Malformed, Reply, best_first
 
 T = TypeVar("T")
+# bytes. Longer replies are decoded on a thread: the loop has other sources' replies and the deadlines to look after.
+INLINE = 256 << 10
+# of one request, queries times k: with passages of 1 kB the reply is half of what `max_reply` allows.
+RESULTS = 4096
 
 
 class SourceError(ConnectionError):
@@ -35,7 +40,8 @@ class HttpSource:
     """A source at a URL: `search`, `asearch`, `describe`, and the same inside a `FederatedRetriever`.
 
     url: http(s)://host[:port][/prefix]. name: the source's own if None (asked for at need). token: sent as bearer.
-    timeout: s of one request, in place of the retriever's (alone: 10). max_reply: bytes; longer ones are not read.
+    timeout: s of one search, in place of the retriever's (alone: 10). max_reply: bytes; longer ones are not read.
+    max_batch: queries of one request (fewer where k is large); a larger batch goes as several, one after the other.
     binary: safetensors, else JSON. verify_ssl: False takes any certificate; ssl_context: for own authorities.
     Redirects are not followed. Raises ValueError, TypeError.
     """
@@ -48,6 +54,7 @@ class HttpSource:
         token: str | None = None,
         timeout: float | None = None,
         max_reply: int = 8 << 20,
+        max_batch: int = 64,
         binary: bool = True,
         verify_ssl: bool = True,
         ssl_context: ssl.SSLContext | None = None,
@@ -60,6 +67,7 @@ class HttpSource:
         self.url = url.rstrip("/")
         self.timeout = None if timeout is None else real(timeout, "timeout", positive=True)
         self.max_reply = integer(max_reply, "max_reply", 1)
+        self.max_batch = integer(max_batch, "max_batch", 1)
         self.binary = bool(binary)
         self._name = name
         self.known: Source | None = None  # what describe() learned
@@ -119,11 +127,34 @@ class HttpSource:
         return self.known
 
     async def ask(self, client: Client, Q: Floats, k: int, usage: Usage) -> Reply:
-        """One search on the loop of `client`; the reply is checked, but not sorted. Raises SourceError.
+        """One search on the loop of `client`; the reply is checked, but not sorted. Raises SourceError."""
+        step = max(1, min(self.max_batch, RESULTS // k))
+        if len(Q) <= step:
+            return await self._ask(client, Q, k, usage)
+        replies = await self._parts(client, Q, k, usage, step)
+        if len({r.version for r in replies}) > 1:  # ids of one version say nothing about passages of another
+            replies = await self._parts(client, Q, k, usage, step)
+            if len({r.version for r in replies}) > 1:
+                raise SourceError(self.label, "version changed", "twice, within one batch")
+        passages = {i: p for r in replies for i, p in r.passages.items()}
+        D, I = np.concatenate([r.D for r in replies]), np.concatenate([r.I for r in replies])
+        return Reply(D, I, passages, replies[-1].version)
 
-        A connection kept from before may have been closed by the source just now: that is tried once more.
-        """
+    async def _parts(self, client: Client, Q: Floats, k: int, usage: Usage, step: int) -> list[Reply]:
+        """The batch in requests of `step` queries, one after the other: one caller does not take all of a source."""
+        replies: list[Reply] = []
+        first = float("nan"), float("nan")
+        for at in range(0, len(Q), step):
+            replies.append(await self._ask(client, Q[at : at + step], k, usage))
+            first = first if at else (usage.t_connect, usage.t_first)
+        usage.t_connect, usage.t_first = first
+        return replies
+
+    async def _ask(self, client: Client, Q: Floats, k: int, usage: Usage) -> Reply:
+        """One request. A connection kept from before may have been closed by the source just now: that is tried once
+        more."""
         body = wire.encode_query(Q, k, self.binary)
+        usage.t_first = float("nan")  # of a request before
         try:
             answer, kind = await self._request(client, "POST", "/v1/search", body, usage)
         except SourceError as e:
@@ -131,6 +162,8 @@ class HttpSource:
                 raise
             answer, kind = await self._request(client, "POST", "/v1/search", body, usage)
         try:
+            if len(answer) > INLINE:  # cut off at the deadline, the thread ends by itself
+                return await asyncio.to_thread(wire.decode_reply, answer, kind, len(Q), k)
             return wire.decode_reply(answer, kind, len(Q), k)
         except Malformed as e:
             raise SourceError(self.label, "malformed reply", str(e)) from e
@@ -160,20 +193,24 @@ class HttpSource:
             usage.settle()
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        most = self.max_reply
-        if (response.content_length or 0) > most:
+        told = response.content_length or 0
+        if told > self.max_reply:
             response.close()
-            raise SourceError(
-                self.label, "reply too large", f"{response.content_length} bytes, at most {most} are read"
-            )
+            raise self._too_large(f"{told} bytes")
         parts, size = [], 0
         async for part in response.content.iter_any():
             size += len(part)
-            if size > most:
+            if size > self.max_reply:
                 response.close()
-                raise SourceError(self.label, "reply too large", f"more than {most} bytes")
+                raise self._too_large(f"more than {self.max_reply} bytes")
             parts.append(part)
         return b"".join(parts)
+
+    def _too_large(self, what: str) -> SourceError:
+        more = (
+            f"max_reply={self.max_reply}: a larger one reads more, max_batch={self.max_batch}: a smaller one asks less"
+        )
+        return SourceError(self.label, "reply too large", f"{what}; {more}")
 
     async def _timed(self, work: Coroutine[Any, Any, T]) -> T:
         try:

@@ -8,6 +8,7 @@ Starlette routes, uvicorn speaks HTTP and TLS. Searches run on threads, so that 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hmac
 import logging
@@ -31,6 +32,12 @@ from . import wire
 from .endpoint import passages_of
 from .source import Searchable
 from .wire import Refused
+
+_protocol: Any
+try:
+    from .http_head import LimitedProtocol as _protocol
+except ImportError:  # httptools comes with uvicorn[standard] only; h11 has a limit of its own
+    _protocol = "h11"
 
 log = logging.getLogger("collegium.rag.server")
 COUNTERS = ("requests_total", "queries_total", "refused_total", "errors_total", "bytes_in_total", "bytes_out_total")
@@ -127,6 +134,8 @@ class _App:
             body = await self.body(request)
         except ClientDisconnect:
             return Response(status_code=400)  # to nobody
+        except asyncio.CancelledError:  # the server ends, and the rest of the body did not come
+            return Response(status_code=503)
         kind = request.headers.get("content-type", wire.JSON)
         query = wire.decode_query(body, kind, self.stats.dim, self.max_k, self.max_batch)
         self.add("queries_total", len(query.vectors))
@@ -199,11 +208,18 @@ class SourceServer:
         log_level: str = "warning",
         **limits: Any,
     ) -> None:
+        if integer(port, "port", 0) > 65535:
+            raise ValueError(f"port: expected at most 65535, got {port}")
+        if ssl_keyfile is not None and ssl_certfile is None:
+            raise ValueError("ssl_keyfile: expected an ssl_certfile with it")
+        for file in (ssl_certfile, ssl_keyfile):
+            if file is not None:
+                open(file, "rb").close()  # whose error names the file; that of ssl does not
         application = _App(source, **limits)
         self.counters = application.counters
         self.source = source
         self._config = uvicorn.Config(
-            application.starlette(), log_level=log_level, access_log=False, lifespan="off", ws="none",
+            application.starlette(), http=_protocol, log_level=log_level, access_log=False, lifespan="off", ws="none",
             server_header=False, ssl_certfile=ssl_certfile, ssl_keyfile=ssl_keyfile,
             timeout_keep_alive=75,  # longer than clients keep idle connections: no query meets one that closes
             timeout_graceful_shutdown=5,

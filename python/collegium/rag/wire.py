@@ -130,19 +130,22 @@ def decode_reply(body: bytes, kind: str, B: int, k: int) -> Reply:
             if "ids" not in tensors or "scores" not in tensors:
                 raise ValueError(f"expected tensors ids and scores, got {sorted(tensors)}")
             D, I = tensors["scores"], tensors["ids"]
-            rows = json.loads(tensors["passages"].tobytes()) if "passages" in tensors else None
+            rows: Any = tensors.get("passages")
             version: Any = metadata.get("version")
         else:
             fields = _read_json(body)
-            single = B == 1 and not any(isinstance(row, list) for row in _list(fields.get("ids"), "ids"))
-            D = _rows(fields.get("scores"), "scores", "fi", single, k).astype(np.float32)
-            I = _rows(fields.get("ids"), "ids", "i", single, k)
+            single = B == 1 and not any(isinstance(row, list) for row in _list(fields.get("ids"), "ids")[: k + 1])
+            I = _rows(fields.get("ids"), "ids", "i", single, B, k)
+            D = _rows(fields.get("scores"), "scores", "fi", single, B, k).astype(np.float32)
             rows = fields.get("passages")
             rows = [rows] if single and rows is not None else rows
             version = fields.get("version")
         if I.dtype != np.int64 or D.dtype != np.float32:
             raise ValueError(f"expected int64 ids and float32 scores, got {I.dtype} and {D.dtype}")
-        return Reply(*results(D, I, B, k), _passages(rows, I), version if isinstance(version, str) else None)
+        found = results(D, I, B, k)
+        if isinstance(rows, np.ndarray):  # as JSON: read last, what is refused anyway is not built
+            rows = json.loads(rows.tobytes())
+        return Reply(*found, _passages(rows, I), version if isinstance(version, str) else None)
     except (ValueError, RecursionError) as e:
         raise Malformed(str(e)) from e
 
@@ -245,23 +248,43 @@ def _list(value: Any, name: str) -> list[Any]:
 
 def _numbers(value: Any, name: str, kinds: str) -> NDArray[Any]:
     """A list of numbers as an array; kinds: "i" for integers only. NumPy would take strings and booleans as well."""
+    wanted = "integers below 2**63" if kinds == "i" else "numbers"
+    _only_numbers(_list(value, name), {int} if kinds == "i" else {int, float}, f"{name}: expected {wanted}")
     try:
-        out = np.asarray(_list(value, name))
+        out = np.asarray(value)
     except (ValueError, OverflowError) as e:
         raise ValueError(f"{name}: expected numbers in rows of one length: {e}") from e
     if out.size == 0:
         return out.astype(np.int64)
     if out.dtype.kind not in kinds:
-        raise ValueError(f"{name}: expected {'integers below 2**63' if kinds == 'i' else 'numbers'}, got {out.dtype}")
+        raise ValueError(f"{name}: expected {wanted}, got {out.dtype}")
     return out
 
 
-def _rows(value: Any, name: str, kinds: str, single: bool, k: int) -> NDArray[Any]:
-    """A list of lists, possibly of several lengths, as one array with -1 at the end of the shorter ones."""
-    rows = [_numbers(row, name, kinds) for row in ([value] if single else _list(value, name))]
-    if any(row.ndim != 1 or len(row) > k for row in rows):
-        raise ValueError(f"{name}: expected rows of at most {k}, got shapes {[row.shape for row in rows][:4]}")
-    out = np.full((len(rows), max(map(len, rows), default=0)), -1, np.int64 if kinds == "i" else np.float64)
+def _only_numbers(values: list[Any], types: set[type], expected: str, depth: int = 3) -> None:
+    """NumPy would make one long string among numbers as many strings of that length."""
+    if depth and values and isinstance(values[0], list):
+        for row in values:
+            _only_numbers(_list(row, expected), types, expected, depth - 1)
+    elif not types.issuperset(map(type, values)):
+        raise ValueError(f"{expected}, got {next(type(v).__name__ for v in values if type(v) not in types)}")
+
+
+def _rows(value: Any, name: str, kinds: str, single: bool, B: int, k: int) -> NDArray[Any]:
+    """A list of B lists of up to k, possibly of several lengths, as one array with -1 at the end of the shorter ones.
+
+    Lengths are looked at before anything is built of them.
+    """
+    lists = [_list(row, name) for row in ([value] if single else _list(value, name)[: B + 1])]
+    if len(lists) > B:
+        raise ValueError(f"{name}: expected shape ({B}, <= {k}), got {len(value)} rows")
+    longest = max(map(len, lists), default=0)
+    if longest > k:
+        raise ValueError(f"{name}: expected rows of at most {k}, got one of {longest}")
+    rows = [_numbers(row, name, kinds) for row in lists]
+    if any(row.ndim != 1 for row in rows):
+        raise ValueError(f"{name}: expected rows of numbers, got shapes {[row.shape for row in rows][:4]}")
+    out = np.full((len(rows), longest), -1, np.int64 if kinds == "i" else np.float64)
     for to, row in zip(out, rows):
         to[: len(row)] = row
     return out
