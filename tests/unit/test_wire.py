@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import struct
 import tracemalloc
@@ -234,3 +235,41 @@ def test_too_long_a_reply_is_refused_before_arrays_are_made_of_it(single, monkey
         wire.decode_reply(reply(ids=many if single else [many], scores=many), JSON, 1, 3)
     with pytest.raises(Malformed, match=r"ids: expected shape \(2, <= 3\), got 100000 rows"):
         wire.decode_reply(reply(ids=[[i] for i in many]), JSON, 2, 3)
+
+
+class Unspeakable:
+    def __str__(self):
+        raise RuntimeError
+
+
+INSIDE_ITSELF: list = []
+INSIDE_ITSELF.append(INSIDE_ITSELF)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "passage, sent",
+    [
+        (float("nan"), None),
+        ({"score": float("inf"), "text": "a"}, {"score": None, "text": "a"}),
+        (b"caf\xc3\xa9 \xff", "caf\u00e9 \ufffd"),
+        (np.float32(0.5), 0.5),
+        (np.float32("nan"), None),
+        ({"vector": np.array([1.0, np.nan])}, {"vector": [1.0, None]}),
+        (datetime.date(2026, 1, 2), "2026-01-02"),
+        ({(1, 2): "x", None: "y", 3: "z", "w": {4}}, {"[1, 2]": "x", "null": "y", "3": "z", "w": [4]}),
+        ("half \ud800", "half ?"),
+        (Unspeakable(), None),
+        ({Unspeakable(): 1}, {"null": 1}),
+    ],
+)
+def test_a_passage_that_json_cannot_hold_spoils_nothing(kind, passage, sent):
+    body, kind = wire.encode_reply(F32, I64, [[passage, "whole \u00e9"]], "v", single=False, accept=kind)
+    found = wire.decode_reply(body, kind, 1, 2)
+    assert found.I.tolist() == [[1, 2]] and found.passages.get(1) == sent and found.passages[2] == "whole \u00e9"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_passage_inside_itself_ends(kind):
+    body, kind = wire.encode_reply(F32, I64, [[INSIDE_ITSELF, "whole"]], "v", single=False, accept=kind)
+    assert wire.decode_reply(body, kind, 1, 2).passages[2] == "whole"

@@ -4,12 +4,14 @@
 ``vector``, float32 (d,) or (B, d), with ``k`` in the metadata. The reply has ``ids`` int64 and ``scores`` float32 of
 shape (m,) or (B, m), m <= k, ``passages`` (a list of the same shape, None where there is none) and ``version``. In
 JSON rows may be shorter than m; in a tensor id -1 stands for "no more", and passages are JSON in a uint8 tensor.
+What JSON cannot hold in a passage is sent as `_plain` says: null for NaN, text for bytes and dates.
 The binary form of a query of 768 numbers is a fifth of its text.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -209,7 +211,40 @@ def decode_stats(body: bytes) -> Source:
 
 
 def _text(value: Any) -> bytes:
+    try:
+        return _dump(value)
+    except Exception:  # one passage among many: the others must not be lost with it
+        return _dump(_plain(value))
+
+
+def _dump(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _plain(value: Any, depth: int = 32) -> Any:
+    """What JSON can hold of a value: null for NaN, infinities and what is nested deeper (or in itself); NumPy's values
+    as Python's; bytes as UTF-8, with replacement characters; sets as lists; for the rest, dates too, their str()."""
+    try:
+        if isinstance(value, (np.ndarray, np.generic)):
+            value = value.tolist()
+        if value is None or isinstance(value, (bool, int)):
+            return value
+        if isinstance(value, float):
+            return value if math.isfinite(value) else None
+        if isinstance(value, (bytes, bytearray)):
+            return bytes(value).decode(errors="replace")
+        if isinstance(value, dict):
+            return {_key(n): _plain(v, depth - 1) for n, v in value.items()} if depth else None
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return [_plain(v, depth - 1) for v in value] if depth else None
+        return str(value).encode(errors="replace").decode()  # no half surrogates
+    except Exception:  # of its str()
+        return None
+
+
+def _key(name: Any) -> str:
+    plain = _plain(name, 1)
+    return plain if isinstance(plain, str) else json.dumps(plain)
 
 
 def _read_json(body: bytes) -> dict[str, Any]:
