@@ -15,6 +15,7 @@ from rag_model import ModelCache
 
 from collegium.rag import rerank
 from collegium.rag.adapters import adapt
+from collegium.rag.cache import ProximityCache
 from collegium.rag.index import CachedIndex
 
 DIM, K = 16, 5
@@ -471,7 +472,7 @@ def test_concurrent_searches_and_changes(need):
     faiss = need("faiss")
     index = faiss.IndexIDMap2(faiss.IndexFlatL2(DIM))
     index.add_with_ids(DOCS, np.arange(400))
-    cached = CachedIndex(index, ModelCache(DIM, capacity=20, tolerance=0.3))
+    cached = CachedIndex(index, ProximityCache(DIM, capacity=20, tolerance=0.3))  # the model is not for threads
     errors, removed, stop = [], set(), threading.Event()
 
     def read(seed):
