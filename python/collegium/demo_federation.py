@@ -36,10 +36,10 @@ def run(out: Path = Path("out")) -> Any:
     vectors, texts, Q = _corpus()
     here = {name: rag.VectorSource(x, name=name) for name, x in vectors.items()}
     Y, counts = rag.build_labels(list(here.values()), Q, K, return_counts=True)
-    train, validation, test = np.split(np.arange(QUESTIONS), [QUESTIONS // 2, QUESTIONS * 2 // 3])
+    train, validation, test = np.split(np.arange(len(Q)), [len(Q) // 2, len(Q) * 2 // 3])
     print(
         f"\na router over {len(here)} servers: {sum(map(len, vectors.values())):,} docstrings, one process a package, "
-        f"{QUESTIONS:,} questions of 12 words\ncut out of them; a source is worth asking if it holds one of the best "
+        f"{len(Q):,} questions of 12 words\ncut out of them; a source is worth asking if it holds one of the best "
         f"{K} of all (on average {Y.sum(1).mean():.1f} do)\n"
     )
     router = rag.SourceRouter(epochs=30, pos_weight="balanced", seed=0)
@@ -84,6 +84,8 @@ def _corpus() -> tuple[dict[str, NDArray[np.float32]], dict[str, list[str]], NDA
     words = embed.fit_transform(cloze.passages)
     reduce = TruncatedSVD(DIM, random_state=0).fit(words)
     docs, Q = (normalize(reduce.transform(w)).astype(np.float32) for w in (words, embed.transform(cloze.queries)))
+    # Some docstrings say the same: no question may be both learned from and tested on.
+    Q = np.ascontiguousarray(Q[np.sort(np.unique(Q, axis=0, return_index=True)[1])])
     ends = np.cumsum([len(texts) for texts in found.values()])[:-1]
     texts = np.split(np.array(cloze.passages, object), ends)
     return dict(zip(found, np.split(docs, ends))), {n: t.tolist() for n, t in zip(found, texts)}, Q
