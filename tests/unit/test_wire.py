@@ -273,3 +273,9 @@ def test_a_passage_that_json_cannot_hold_spoils_nothing(kind, passage, sent):
 def test_a_passage_inside_itself_ends(kind):
     body, kind = wire.encode_reply(F32, I64, [[INSIDE_ITSELF, "whole"]], "v", single=False, accept=kind)
     assert wire.decode_reply(body, kind, 1, 2).passages[2] == "whole"
+
+
+def test_a_passage_inside_itself():
+    knot = ["x"]
+    knot += [knot, knot]
+    assert wire._plain(knot) == ["x", None, None]

@@ -221,8 +221,8 @@ def _dump(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _plain(value: Any, depth: int = 32) -> Any:
-    """What JSON can hold of a value: null for NaN, infinities and what is nested deeper (or in itself); NumPy's values
+def _plain(value: Any, depth: int = 32, inside: frozenset[int] = frozenset()) -> Any:
+    """What JSON can hold of a value: null for NaN, infinities and what is nested too deep or in itself; NumPy's values
     as Python's; bytes as UTF-8, with replacement characters; sets as lists; for the rest, dates too, their str()."""
     try:
         if isinstance(value, (np.ndarray, np.generic)):
@@ -233,10 +233,14 @@ def _plain(value: Any, depth: int = 32) -> Any:
             return value if math.isfinite(value) else None
         if isinstance(value, (bytes, bytearray)):
             return bytes(value).decode(errors="replace")
+        if isinstance(value, (dict, list, tuple, set, frozenset)):
+            if not depth or id(value) in inside:
+                return None
+            inside |= {id(value)}
         if isinstance(value, dict):
-            return {_key(n): _plain(v, depth - 1) for n, v in value.items()} if depth else None
+            return {_key(n): _plain(v, depth - 1, inside) for n, v in value.items()}
         if isinstance(value, (list, tuple, set, frozenset)):
-            return [_plain(v, depth - 1) for v in value] if depth else None
+            return [_plain(v, depth - 1, inside) for v in value]
         return str(value).encode(errors="replace").decode()  # no half surrogates
     except Exception:  # of its str()
         return None
