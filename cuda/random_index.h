@@ -5,29 +5,17 @@
 #ifndef CG_CUDA_RANDOM_INDEX_H
 #define CG_CUDA_RANDOM_INDEX_H
 #include "../csrc/base/philox.h"
+#include "../csrc/base/philox_core.h"
 #include "../csrc/noise/normal_core.h"
 #include "shim.h"
 
 enum { CG_RANDOM_THREADS = 256 };
 enum { CG_RANDOM_U32, CG_RANDOM_F32, CG_RANDOM_NORMAL };
 
-/* The words 4 block ... 4 block + 3 of an address: csrc/base/philox.c, to the letter. */
+/* The words 4 block ... 4 block + 3 of an address. */
 CG_BODY void cg_random_block(const cg_address *at, uint64_t block, uint32_t out[4]) {
-    uint32_t c0 = (uint32_t)block, c1 = at->node, c2 = at->round, c3 = at->purpose | (uint32_t)(block >> 32) << 16;
-    uint32_t k0 = (uint32_t)at->seed, k1 = (uint32_t)(at->seed >> 32);
-    for (int round = 0; round < 10; round++) {
-        const uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
-        c0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0;
-        c2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
-        c1 = (uint32_t)p1;
-        c3 = (uint32_t)p0;
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
-    }
-    out[0] = c0;
-    out[1] = c1;
-    out[2] = c2;
-    out[3] = c3;
+    cg_philox_rounds((uint32_t)block, at->node, at->round, at->purpose | (uint32_t)(block >> 32) << 16,
+                     (uint32_t)at->seed, (uint32_t)(at->seed >> 32), out);
 }
 
 /* Blocks that hold the words first ... first + n - 1. */

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import functools
-import os
 import signal
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import corpora
 import numpy as np
 
-from collegium import rag
+from collegium import demo_federation, rag
 from collegium.rag import baselines
 
 SEEDS = (0, 1, 2)
@@ -163,24 +159,9 @@ def _empirical(r: rag.Router, P: np.ndarray, counts: np.ndarray, recall: float) 
 @contextmanager
 def servers(world: corpora.World) -> Iterator[tuple[list[rag.HttpSource], list[subprocess.Popen]]]:
     """`collegium serve-source`, one process a source; they are gone afterwards."""
-    processes: list[subprocess.Popen] = []
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            for i, source in enumerate(world.sources):
-                np.save(Path(folder, f"{i}.npy"), source.vectors(np.arange(len(source))))
-                command = [
-                    sys.executable, "-m", "collegium", "serve-source", "--vectors", f"{folder}/{i}.npy",
-                    "--name", source.name, "--encoder", source.describe().encoder, "--port", "0",
-                ]  # fmt: skip
-                env = {**os.environ, "COLLEGIUM_NUM_THREADS": "1"}
-                processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env))
-            urls = [p.stdout.readline().split()[-1] for p in processes]
-            yield [rag.HttpSource(u, name=s.name) for u, s in zip(urls, world.sources)], processes
-        finally:
-            for p in processes:
-                p.kill()
-                p.wait()
-                p.stdout.close()
+    vectors = {s.name: s.vectors(np.arange(len(s))) for s in world.sources}
+    with demo_federation.servers(vectors, encoder=world.sources[0].describe().encoder) as (urls, processes):
+        yield [rag.HttpSource(url, name=name) for name, url in urls.items()], processes
 
 
 def p3(world: corpora.World, queries: int = 100) -> dict[str, float]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 DLPACK_CUDA = (2, 13)  # kDLCUDA, kDLCUDAManaged
 
 
@@ -11,6 +13,15 @@ def library_of(x: Any) -> str:
     """ "torch" or "cupy" for their arrays and arrays made of these, else ""."""
     names = (c.__module__.partition(".")[0] for c in type(x).__mro__)
     return next((n for n in names if n in ("torch", "cupy")), "")
+
+
+def on_host(x: Any, name: str) -> Any:
+    """`x`, or what it holds copied to the host as a NumPy array if that is on a CUDA device. name: for errors."""
+    if isinstance(x, np.ndarray) or not on_device(x):
+        return x
+    from .cuda import to_host_sync
+
+    return to_host_sync(x, name)
 
 
 def on_device(x: Any) -> bool:

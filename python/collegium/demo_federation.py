@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def run(out: Path = Path("out")) -> Any:
     router.tune(Q[validation], Y[validation], counts=counts[validation], target_recall=0.9, confidence=0.9)
     learned = router.evaluate(Q[test], Y[test], ids=test, counts=counts[test], baselines=True)
     print(learned)
-    with _servers(vectors, texts) as (urls, processes), rag.FederatedRetriever(
+    with servers(vectors, texts) as (urls, processes), rag.FederatedRetriever(
         [rag.HttpSource(url, name=name) for name, url in urls.items()],
         k=K, timeout=TIMEOUT, deadline=DEADLINE, breaker=None,
     ) as ask_all, rag.FederatedRetriever(
@@ -92,23 +93,23 @@ def _corpus() -> tuple[dict[str, NDArray[np.float32]], dict[str, list[str]], NDA
 
 
 @contextmanager
-def _servers(
-    vectors: dict[str, NDArray[np.float32]], texts: dict[str, list[str]]
+def servers(
+    vectors: Mapping[str, NDArray[np.float32]], texts: Mapping[str, Sequence[str]] | None = None, encoder: str = ""
 ) -> Iterator[tuple[dict[str, str], list[subprocess.Popen[str]]]]:
     """`collegium serve-source` for each: (its address by name, the processes), which are gone afterwards."""
-    import json
-
     processes: list[subprocess.Popen[str]] = []
     with tempfile.TemporaryDirectory() as folder:
         try:
-            for name, x in vectors.items():
-                np.save(Path(folder, f"{name}.npy"), x)
-                lines = (json.dumps({"text": t[:300]}) for t in texts[name])
-                Path(folder, f"{name}.jsonl").write_text("\n".join(lines))
+            for i, (name, x) in enumerate(vectors.items()):
+                np.save(Path(folder, f"{i}.npy"), x)
                 command = [
-                    sys.executable, "-m", "collegium", "serve-source", "--vectors", f"{folder}/{name}.npy",
-                    "--passages", f"{folder}/{name}.jsonl", "--name", name, "--port", "0",
+                    sys.executable, "-m", "collegium", "serve-source", "--vectors", f"{folder}/{i}.npy",
+                    "--name", name, "--encoder", encoder, "--port", "0",
                 ]  # fmt: skip
+                if texts is not None:
+                    lines = (json.dumps({"text": t[:300]}) for t in texts[name])
+                    Path(folder, f"{i}.jsonl").write_text("\n".join(lines))
+                    command += ["--passages", f"{folder}/{i}.jsonl"]
                 environment = {**os.environ, "COLLEGIUM_NUM_THREADS": "1"}
                 processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment))
             urls = {}

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -187,8 +188,10 @@ def test_public_names():
         _ = rag.nothing
 
 
-def test_documents_removed_while_the_database_is_asked_are_not_stored():
-    cache, asked, go = rag.ProximityCache(DIM, 10, tolerance=0.3), threading.Event(), threading.Event()
+@contextmanager
+def under_way(cache):
+    """A retrieval for Q[0] that the database answers, with 0 ... K - 1, only when the function given here is called."""
+    asked, go = threading.Event(), threading.Event()
 
     def slow(q, m):
         asked.set()
@@ -198,11 +201,19 @@ def test_documents_removed_while_the_database_is_asked_are_not_stored():
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(cache.get_or_retrieve, Q[0], K, slow)
         assert asked.wait(10)
+        try:
+            yield lambda: (go.set(), answer.result(10))[1]
+        finally:
+            go.set()
+
+
+def test_documents_removed_while_the_database_is_asked_are_not_stored():
+    cache = rag.ProximityCache(DIM, 10, tolerance=0.3)
+    with under_way(cache) as land:
         assert cache.remove_ids([2]) == 0  # nothing there yet, but it is on its way
         # A query that comes now does not share the call that may bring it.
         fresh = cache.get_or_retrieve(Q[0], K, lambda q, m: 100 + np.arange(m))
-        go.set()
-        answer.result(10)
+        land()
     assert fresh[0] == 100 and not any(2 in e.ids for e in cache.entries())
 
 
@@ -253,20 +264,11 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_is_under_way_when_entries_go_out_of_date_is_neither_shared_nor_stored(change):
-    cache, asked, go = rag.ProximityCache(DIM, 10, tolerance=0.3), threading.Event(), threading.Event()
-
-    def slow(q, m):
-        asked.set()
-        assert go.wait(10)
-        return np.arange(m)
-
-    with ThreadPoolExecutor(1) as pool:
-        old = pool.submit(cache.get_or_retrieve, Q[0], K, slow)
-        assert asked.wait(10)
+    cache = rag.ProximityCache(DIM, 10, tolerance=0.3)
+    with under_way(cache) as land:
         CHANGES[change](cache)
         assert cache.get_or_retrieve(Q[0], K, lambda q, m: 100 + np.arange(m))[0] == 100
-        go.set()
-        assert old.result(10)[0] == 0  # its caller asked before
+        assert land()[0] == 0  # its caller asked before
     assert [e.ids[0] for e in cache.entries()] == [100]
 
 

@@ -7,16 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._where import on_device
+from .._where import on_host
 
 
 def _numbers(value: Any, name: str) -> NDArray[Any]:
     """`value` as a NumPy array of numbers; a torch CPU tensor shares its memory, an array on a CUDA device is copied to
     the host, where the keys are."""
-    if not isinstance(value, np.ndarray) and on_device(value):
-        from ..cuda import to_host_sync
-
-        value = to_host_sync(value, name)
+    value = on_host(value, name)
     if hasattr(value, "detach"):
         value = value.detach()  # torch refuses tensors that require a gradient
     try:

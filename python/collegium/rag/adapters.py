@@ -88,6 +88,24 @@ def adapt(index: Any, unit: str | None = None, vectors: Any = None, exact: bool 
     return a
 
 
+def dimension(index: Any) -> int | None:
+    """Of an index's vectors, None where it does not tell."""
+    for name in ("d", "dim", "ndim"):
+        value = getattr(index, name, None)
+        if isinstance(value, int):
+            return value
+    return None
+
+
+def count(index: Any) -> int | None:
+    """Documents in an index (hnswlib counts those marked as deleted too), None where it does not tell."""
+    if hasattr(index, "ntotal"):
+        return int(index.ntotal)
+    if hasattr(index, "get_current_count"):
+        return int(index.get_current_count())
+    return len(index) if hasattr(index, "__len__") else None
+
+
 def _faiss(index: Any) -> Adapter:
     """metric_type 0: inner product, 1: squared L2. Names tell kinds apart without importing faiss."""
     if index.metric_type not in (0, 1):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._where import on_device
+from .._where import on_host
 from .seam import Floats, Ids
 
 
@@ -17,12 +17,9 @@ def asarray(value: Any, name: str) -> NDArray[Any]:
     No copy where the memory can be shared; what lies on a CUDA device is copied to the host, where the keys are. Raises
     TypeError for what is no array of numbers.
     """
+    value = on_host(value, name)
     if isinstance(value, np.ndarray):
         return value
-    if on_device(value):
-        from ..cuda import to_host_sync
-
-        return to_host_sync(value, name)
     if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
         return np.from_dlpack(value)
     try:

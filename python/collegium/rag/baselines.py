@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 import zlib
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -188,9 +189,9 @@ class _SampleRouter(Baseline):
         self._central = VectorSource(np.concatenate(drawn), name="samples", metric=self.sources[0].metric)
         return self
 
+    @abstractmethod
     def _votes(self, count: int) -> NDArray[np.float64]:
         """float64 (<= count,): the vote of a document by its rank, from the first on."""
-        raise NotImplementedError
 
     def _scores(self, Q: Queries) -> Floats:
         (q,) = Q.values()

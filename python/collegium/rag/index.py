@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .._check import choice, integer
 from . import batch, flight, rerank
-from .adapters import Adapter, adapt
+from .adapters import Adapter, adapt, count, dimension
 from .arrays import asarray, matrix
 from .request import Answer, Found, Request
 from .seam import CacheLike, Floats, Ids, Namespace
@@ -120,8 +120,8 @@ class CachedIndex:
         self.rerank_factor = integer(rerank_factor, "rerank_factor", 1)
         self.mode = choice(mode, "mode", batch.MODES)
         self.namespace = namespace
-        dim = next((int(getattr(index, a)) for a in ("d", "dim", "ndim") if hasattr(index, a)), cache.dim)
-        if dim != cache.dim:
+        dim = dimension(index)
+        if dim not in (None, cache.dim):
             raise ValueError(f"cache: expected dim {dim}, the index's, got {cache.dim}")
         if rerank_factor > 1 and self.adapter.vectors is None:
             raise ValueError(
@@ -247,12 +247,11 @@ class CachedIndex:
 
     @property
     def ntotal(self) -> int:
-        """Documents in the index."""
-        for name in ("ntotal", "get_current_count", "size"):
-            n = getattr(self.index, name, None)
-            if n is not None:
-                return int(n() if callable(n) else n)
-        return len(self.index)
+        """Documents in the index. Raises TypeError where it does not tell."""
+        n = count(self.index)
+        if n is None:
+            raise TypeError(f"index: expected one that counts its documents, got {type(self.index).__name__}")
+        return n
 
     @property
     def d(self) -> int:

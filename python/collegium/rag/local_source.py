@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import _core
 from .._check import choice, integer
-from .adapters import adapt
+from .adapters import adapt, count, dimension
 from .arrays import asarray, matrix
 from .seam import Floats, Ids
 from .source import METRICS, Source
@@ -222,10 +222,10 @@ class FaissSource:
             known = {f: getattr(self._bare, f) for f in ("name", "metric", "encoder", "version", "cost")}
             if reconstructs(self.index):
                 self._source = source_stats(self.index, **known)
-            elif self._adapter.ids is not None and self._adapter.vectors is not None and _count(self.index):
+            elif self._adapter.ids is not None and self._adapter.vectors is not None and count(self.index):
                 self._source = source_stats(self._listed(self._adapter.ids()), **known)
             else:
-                self._source = Source(**known, count=_count(self.index), dim=_dim(self.index))
+                self._source = Source(**known, count=count(self.index), dim=dimension(self.index))
         return self._source
 
     def _listed(self, ids: Ids, chunk: int = 65536) -> Iterator[Floats]:
@@ -235,7 +235,7 @@ class FaissSource:
     def search(self, Q: Any, k: int) -> tuple[Floats, Ids]:
         """The best k by the index: (D, I), float32 and int64 (B, k), best first, id -1 for "no more"."""
         queries = asarray(Q, "Q")
-        queries = matrix(queries[None] if queries.ndim == 1 else queries, "Q", _dim(self.index))
+        queries = matrix(queries[None] if queries.ndim == 1 else queries, "Q", dimension(self.index))
         if not np.isfinite(queries).all():
             raise ValueError("Q: expected finite values, got NaN or infinity")
         d, ids = self._adapter.search(queries, integer(k, "k", 1))
@@ -258,30 +258,14 @@ class FaissSource:
         if self._adapter.ids is not None:
             there = self._adapter.ids()
             return self.vectors(there[_drawn(len(there), size, seed)])
-        count = _count(self.index)
-        if count is None:
+        n = count(self.index)
+        if n is None:
             raise TypeError(f"sample: {self!r} does not say how many vectors it has")
-        return self.vectors(_drawn(count, size, seed))
+        return self.vectors(_drawn(n, size, seed))
 
     def passages(self, ids: Any) -> list[Any]:
         """A passage an id; None for id -1 and without passages. Raises KeyError for an id that is not there."""
         return [self._passages.get(int(i)) for i in np.atleast_1d(ids)]
-
-
-def _dim(index: Any) -> int | None:
-    for name in ("d", "dim", "ndim"):
-        value = getattr(index, name, None)
-        if isinstance(value, int):
-            return value
-    return None
-
-
-def _count(index: Any) -> int | None:
-    if hasattr(index, "ntotal"):
-        return int(index.ntotal)
-    if hasattr(index, "get_current_count"):
-        return int(index.get_current_count())
-    return len(index) if hasattr(index, "__len__") else None
 
 
 @contextlib.contextmanager
