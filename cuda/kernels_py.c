@@ -113,7 +113,7 @@ static PyObject *py_nearest(PyObject *module, PyObject *const *args, Py_ssize_t 
     if (cg_bind("nearest", args, nargs, "ipzzzpzpzppppdpp", &device, &stream, &batch, &keys, &dim, &q, &ldq, &k, &ldk,
                 &qq, &kk, &lo, &hi, &bound, &index, &distance) < 0)
         return NULL;
-    const cg_nearest n = {batch, keys, dim, ldq, ldk, cg_div_up(keys, CG_GEMM_TILE), q, k, qq, kk, lo, hi};
+    const cg_nearest n = {batch, keys, dim, ldq, ldk, q, k, qq, kk, lo, hi};
     cg_err err;
     const int rc = cg_cuda_nearest_f32(device, stream, &n, (float)bound, index, distance, &err);
     return cg_bind_done(module, rc, &err);

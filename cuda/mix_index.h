@@ -56,11 +56,6 @@ CG_BODY const uint32_t *cg_mix_matrix(const cg_mix_plan *k, size_t round, size_t
     return k->start + (size_t)k->which[round * k->blocks + block] * (k->n + 1);
 }
 
-/* Four columns of a row: one instruction moves them. */
-typedef struct CG_ALIGNED(16) cg_quad {
-    float v[4];
-} cg_quad;
-
 /* The entries of a row in order, one FMA each, from 0: the bits of the CPU's kernels that have FMA. src: quad q of row
  * 0; rows `quads` apart. */
 CG_BODY cg_quad cg_mix_quad(const cg_mix_plan *k, const uint32_t *start, size_t row, const cg_quad *src,

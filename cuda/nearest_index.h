@@ -1,29 +1,44 @@
 /* cuda/nearest_index.h -- the nearest key of every query, exactly: a product as filter, direct distances to decide.
  *
- * f = ||q||^2 + ||k||^2 - 2 q.k is fast and inexact: it differs from the direct distance D = sum (q - k)^2 by at most
- * e = CG_NEAREST_SLACK(dim) (||q||^2 + ||k||^2) + FLT_MIN, all roundings of both taken together. For every query and
- * tile of 128 keys the filter notes lo = min (f - e) and hi = min (f + e). The nearest key's D is at most the least hi,
- * so it can only be in tiles whose lo is at most that; their keys are measured directly, in the order of csrc/cache
- * (scan.h), with the CPU's bits. One or two tiles, mostly; any number of near ties is right. Where f is not finite (a
- * norm overflows, a key holds a NaN) lo is -inf: such a tile is measured. A distance that
- * is not finite never wins; of equals the lower index does. */
+ * f = ||q||^2 + ||k||^2 - 2 q.k, its product on tensor cores, is fast and inexact: it differs from the direct distance
+ * D = sum (q - k)^2 by at most e = CG_NEAREST_SLACK(dim) (||q||^2 + ||k||^2) + CG_NEAREST_TINY(dim), all roundings of
+ * both taken together. For every query and group of 32 keys the filter notes lo = min (f - e) and hi = min (f + e). The
+ * nearest key's D is at most the least hi, so it can only be in groups whose lo is at most that; their keys are
+ * measured directly, in the order of csrc/cache (scan.h), with the CPU's bits. One or two groups, mostly; any number of
+ * near ties is right. Where f is not finite (a norm overflows, a key holds a NaN) lo is -inf: such a group is measured.
+ * A distance that is not finite never wins; of equals the lower index does. */
 #ifndef CG_CUDA_NEAREST_INDEX_H
 #define CG_CUDA_NEAREST_INDEX_H
-#include "gemm_index.h"
 #include "reduce_index.h"
+#include "tensor_index.h"
 
-enum { CG_NEAREST_THREADS = 128 }; /* of the kernels other than the filter: as many as keys in a tile */
+enum {
+    CG_NEAREST_THREADS = 128, /* of the kernels other than the filter */
+    CG_NEAREST_GROUP = 32,    /* keys that share a bound */
+    CG_NEAREST_CHUNKS = 64,   /* chunks of 16 columns that are measured at a time */
+    CG_FILTER_GROUPS = CG_TENSOR_COLS / CG_NEAREST_GROUP,
+    CG_FILTER_PITCH = CG_TENSOR_ROWS + 8 /* floats from one lane's bounds to the next: banks differ */
+};
 
-/* 2^-23 (dim + 32): of f, (dim / 2 + 4) 2^-23 (products and norms, (||q|| + ||k||)^2 <= 2 (||q||^2 + ||k||^2)); of D,
- * at most (dim / 8 + 12) 2^-23, since D <= 2 (||q||^2 + ||k||^2); the rest for rounding f +- e itself. */
-#define CG_NEAREST_SLACK(dim) ((float)((dim) + 32) * 0x1p-23f)
+/* The product's error twice, (dim / 2 + 4) 2^-23 for the norms and sums of f, at most (dim / 8 + 12) 2^-23 for D, which
+ * is at most 2 (||q||^2 + ||k||^2), and some for rounding f +- e itself. */
+#define CG_NEAREST_SLACK(dim) (CG_TENSOR_SLACK(dim) + (float)((dim) + 32) * 0x1p-23f)
+/* What underflows: products, and operands that are cut to zero. */
+#define CG_NEAREST_TINY(dim) ((float)((dim) + 1) * 4.0f * FLT_MIN)
 
 typedef struct cg_nearest {
-    size_t batch, keys, dim, ldq, ldk, tiles; /* tiles: of keys */
-    const float *q, *k;                       /* (batch, dim), (keys, dim) */
-    const float *qq, *kk;                     /* squared norms */
-    float *lo, *hi;                           /* (tiles, batch) */
+    size_t batch, keys, dim, ldq, ldk;
+    const float *q, *k;   /* (batch, dim), (keys, dim) */
+    const float *qq, *kk; /* squared norms */
+    float *lo, *hi;       /* (batch, groups) */
 } cg_nearest;
+
+CG_BOTH size_t cg_nearest_groups(const cg_nearest *n) { return cg_div_up(n->keys, CG_NEAREST_GROUP); }
+
+/* Whether q and k can be read by quads. */
+CG_BOTH int cg_nearest_wide(const cg_nearest *n) {
+    return (((uintptr_t)n->q | (uintptr_t)n->k) % sizeof(cg_quad) | (n->ldq | n->ldk | n->dim) % 4) == 0;
+}
 
 /* Squared norm of row `row`, summed in float64 by one block. room: a double a thread. */
 CG_BODY void cg_norm_body(const float *x, size_t ld, size_t dim, float *out, size_t row, uint32_t threads,
@@ -41,64 +56,97 @@ CG_BODY void cg_norm_body(const float *x, size_t ld, size_t dim, float *out, siz
 }
 
 typedef union cg_filter_room {
-    cg_gemm_room gemm;
-    float bound[2][CG_GEMM_SIDE][CG_GEMM_TILE]; /* lo and hi of a thread's keys, for every query of the tile */
+    cg_tensor_room product;
+    float bound[2][CG_FILTER_GROUPS][4][CG_FILTER_PITCH]; /* lo and hi of a lane's keys of a group, for every query */
 } cg_filter_room;
 
 CG_BODY void cg_filter_body(const cg_nearest *n, size_t tile, cg_filter_room *room) {
-    const size_t down = cg_div_up(n->batch, CG_GEMM_TILE);
-    const size_t query0 = tile % down * CG_GEMM_TILE, key0 = tile / down * CG_GEMM_TILE;
-    const float slack = CG_NEAREST_SLACK(n->dim);
-    const cg_gemm g = {n->batch, n->keys, n->dim, n->ldq, n->ldk, n->q, n->k};
-    CG_THREADS_OWN(cg_gemm_sums, sums, CG_GEMM_THREADS);
+    const size_t down = cg_div_up(n->batch, CG_TENSOR_ROWS), groups = cg_nearest_groups(n);
+    const size_t query0 = tile % down * CG_TENSOR_ROWS, key0 = tile / down * CG_TENSOR_COLS;
+    const float slack = CG_NEAREST_SLACK(n->dim), tiny = CG_NEAREST_TINY(n->dim);
+    const cg_tensor g = {n->batch, n->keys, n->dim, n->ldq, n->ldk, n->q, n->k, cg_nearest_wide(n)};
+    CG_THREADS_OWN(cg_tensor_own, own, CG_TENSOR_THREADS);
     CG_BLOCK();
-    cg_gemm_tile(&g, query0, key0, &room->gemm, sums);
-    CG_EACH_THREAD(t, CG_GEMM_THREADS) {
+    cg_tensor_tile(&g, query0, key0, &room->product, own);
+    CG_EACH_THREAD(t, CG_TENSOR_THREADS) {
+        float kk[CG_TENSOR_ALONG][2]; /* -1: no such key */
         CG_UNROLL(8)
-        for (uint32_t i = 0; i < CG_GEMM_OWN; i++) {
-            const uint32_t place = cg_gemm_place(t / CG_GEMM_SIDE, i);
-            const float qq = query0 + place < n->batch ? n->qq[query0 + place] : 0.0f;
-            float lo = INFINITY, hi = INFINITY;
-            CG_UNROLL(8)
-            for (uint32_t j = 0; j < CG_GEMM_OWN; j++) {
-                const size_t key = key0 + cg_gemm_place(t % CG_GEMM_SIDE, j);
-                if (key >= n->keys) continue;
-                const float both = qq + n->kk[key], f = both - 2.0f * CG_OWN(sums, t).v[i][j];
-                const float e = slack * both + FLT_MIN;
-                if (!(fabsf(f) <= FLT_MAX)) {
-                    lo = -INFINITY;
-                } else {
-                    lo = fminf(lo, f - e);
-                    hi = fminf(hi, f + e);
-                }
+        for (uint32_t j = 0; j < CG_TENSOR_ALONG; j++) {
+            CG_UNROLL(2)
+            for (uint32_t e = 0; e < 2; e++) {
+                const size_t key = key0 + cg_tensor_col(t, j, e);
+                kk[j][e] = key < n->keys ? n->kk[key] : -1.0f;
             }
-            room->bound[0][t % CG_GEMM_SIDE][place] = lo;
-            room->bound[1][t % CG_GEMM_SIDE][place] = hi;
+        }
+        CG_UNROLL(16)
+        for (uint32_t i = 0; i < 2 * CG_TENSOR_DOWN; i++) {
+            const uint32_t row = cg_tensor_row(t, i / 2, i % 2 * 2);
+            const float qq = query0 + row < n->batch ? n->qq[query0 + row] : 0.0f;
+            CG_UNROLL(8)
+            for (uint32_t first = 0; first < CG_TENSOR_ALONG; first += CG_NEAREST_GROUP / 8) {
+                float lo = INFINITY, hi = INFINITY;
+                CG_UNROLL(8)
+                for (uint32_t j = first; j < first + CG_NEAREST_GROUP / 8; j++) {
+                    CG_UNROLL(2)
+                    for (uint32_t e = 0; e < 2; e++) {
+                        if (kk[j][e] < 0.0f) continue;
+                        const float both = qq + kk[j][e];
+                        const float f = both - 2.0f * CG_OWN(own, t).sum[i / 2][j][i % 2 * 2 + e];
+                        const float wide = slack * both + tiny;
+                        if (!(fabsf(f) <= FLT_MAX)) {
+                            lo = -INFINITY;
+                        } else {
+                            lo = fminf(lo, f - wide);
+                            hi = fminf(hi, f + wide);
+                        }
+                    }
+                }
+                const uint32_t group = cg_tensor_col(t, first, 0) / CG_NEAREST_GROUP;
+                room->bound[0][group][t % 4][row] = lo;
+                room->bound[1][group][t % 4][row] = hi;
+            }
         }
     }
     CG_BARRIER();
-    CG_EACH_THREAD(t, CG_GEMM_THREADS) {
-        const uint32_t which = t / CG_GEMM_TILE, place = t % CG_GEMM_TILE;
-        float least = INFINITY;
-        for (uint32_t s = 0; s < CG_GEMM_SIDE; s++) least = fminf(least, room->bound[which][s][place]);
-        if (query0 + place < n->batch)
-            (which == 0 ? n->lo : n->hi)[key0 / CG_GEMM_TILE * n->batch + query0 + place] = least;
+    CG_EACH_THREAD(t, CG_TENSOR_THREADS) {
+        for (uint32_t item = t; item < 2 * CG_FILTER_GROUPS * CG_TENSOR_ROWS; item += CG_TENSOR_THREADS) {
+            const uint32_t group = item % CG_FILTER_GROUPS, which = item / CG_FILTER_GROUPS % 2,
+                           row = item / (2 * CG_FILTER_GROUPS);
+            const float (*const of)[CG_FILTER_PITCH] = room->bound[which][group];
+            const size_t at = key0 / CG_NEAREST_GROUP + group;
+            if (query0 + row < n->batch && at < groups)
+                (which == 0 ? n->lo : n->hi)[(query0 + row) * groups + at] =
+                    fminf(fminf(of[0][row], of[1][row]), fminf(of[2][row], of[3][row]));
+        }
     }
 }
 
-/* The direct distance, in the order that csrc/cache/scan.h states. */
-CG_BODY float cg_direct_distance(const float *q, const float *k, size_t dim) {
-    float total = 0.0f;
-    for (size_t at = 0; at < dim; at += 16) {
-        float part[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-        CG_UNROLL(16)
-        for (uint32_t j = 0; j < 16; j++) {
-            const float d = at + j < dim ? q[at + j] - k[at + j] : 0.0f;
-            part[j % 4] = fmaf(d, d, part[j % 4]);
-        }
-        total += (part[0] + part[1]) + (part[2] + part[3]);
+/* The direct distance of up to 16 columns, in the order that csrc/cache/scan.h states: the sum over all such chunks, in
+ * order, is the distance. */
+CG_BODY float cg_direct_chunk(const float *q, const float *k, size_t columns) {
+    float part[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    CG_UNROLL(16)
+    for (uint32_t j = 0; j < 16; j++) {
+        const float d = j < columns ? q[j] - k[j] : 0.0f;
+        part[j % 4] = fmaf(d, d, part[j % 4]);
     }
-    return total;
+    return (part[0] + part[1]) + (part[2] + part[3]);
+}
+
+/* The same for columns that are quads. */
+CG_BODY float cg_direct_quads(const cg_quad *q, const cg_quad *k, size_t quads) {
+    float part[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    CG_UNROLL(4)
+    for (uint32_t i = 0; i < 4; i++) {
+        if (i >= quads) continue;
+        const cg_quad x = q[i], y = k[i];
+        CG_UNROLL(4)
+        for (uint32_t j = 0; j < 4; j++) {
+            const float d = x.v[j] - y.v[j];
+            part[j] = fmaf(d, d, part[j]);
+        }
+    }
+    return (part[0] + part[1]) + (part[2] + part[3]);
 }
 
 typedef struct cg_best {
@@ -112,19 +160,72 @@ CG_BODY int cg_best_before(cg_best a, cg_best b) {
     return a.distance < b.distance || (a.distance == b.distance && a.index < b.index);
 }
 
+typedef struct CG_ALIGNED(16) cg_flags { /* of 16 groups: which to measure */
+    uint32_t any[4];
+} cg_flags;
+
 typedef struct cg_decide_room {
+    union {
+        cg_flags flags[CG_NEAREST_THREADS / 16];
+        uint8_t flag[CG_NEAREST_THREADS];
+    } u;
     float least[CG_NEAREST_THREADS];
-    cg_best best[CG_NEAREST_THREADS];
+    float chunk[CG_NEAREST_GROUP][CG_NEAREST_CHUNKS + 1];
+    cg_best best[CG_NEAREST_GROUP];
 } cg_decide_room;
+
+/* Measures the keys of a group: all threads a chunk of a key at a time, then a thread a key adds them up. best: what
+ * each of the first threads found. */
+CG_BODY void cg_decide_group(const cg_nearest *n, float bound, size_t query, size_t group, uint32_t threads,
+                             cg_decide_room *room) {
+    const float *const q = n->q + query * n->ldq;
+    const size_t key0 = group * CG_NEAREST_GROUP, chunks = cg_div_up(n->dim, 16);
+    const int wide = cg_nearest_wide(n);
+    CG_THREADS_OWN(float, total, CG_NEAREST_THREADS);
+    CG_EACH_THREAD(t, threads) CG_OWN(total, t) = 0.0f;
+    CG_NO_BARRIER();
+    for (size_t first = 0; first < chunks; first += CG_NEAREST_CHUNKS) {
+        const uint32_t some = (uint32_t)(chunks - first < CG_NEAREST_CHUNKS ? chunks - first : CG_NEAREST_CHUNKS);
+        CG_EACH_THREAD(t, threads) {
+            CG_UNROLL(4)
+            for (uint32_t item = t; item < CG_NEAREST_GROUP * some; item += threads) {
+                const size_t key = key0 + item / some, at = 16 * (first + item % some);
+                if (key >= n->keys) continue;
+                const float *const k = n->k + key * n->ldk + at;
+                room->chunk[item / some][item % some] =
+                    wide ? cg_direct_quads((const cg_quad *)(q + at), (const cg_quad *)k, (n->dim - at) / 4)
+                         : cg_direct_chunk(q + at, k, n->dim - at);
+            }
+        }
+        CG_BARRIER();
+        CG_EACH_THREAD(t, threads) {
+            if (t < CG_NEAREST_GROUP && key0 + t < n->keys)
+                for (uint32_t c = 0; c < some; c++) CG_OWN(total, t) += room->chunk[t][c];
+        }
+        CG_BARRIER();
+    }
+    CG_EACH_THREAD(t, threads) {
+        if (t < CG_NEAREST_GROUP && key0 + t < n->keys) {
+            const cg_best this_one = {CG_OWN(total, t), (int64_t)(key0 + t)};
+            if (this_one.distance <= bound && this_one.distance <= FLT_MAX && cg_best_before(this_one, room->best[t]))
+                room->best[t] = this_one;
+        }
+    }
+    CG_NO_BARRIER();
+}
 
 /* Query `query`, one block: the least squared distance that is at most `bound`. */
 CG_BODY void cg_decide_body(const cg_nearest *n, float bound, int64_t *index, float *distance, size_t query,
                             uint32_t threads, cg_decide_room *room) {
+    const size_t groups = cg_nearest_groups(n);
+    const float *const lo = n->lo + query * groups, *const hi = n->hi + query * groups;
+    const cg_best none = {INFINITY, -1};
     CG_BLOCK();
     CG_EACH_THREAD(t, threads) {
         float least = INFINITY;
-        for (CG_STRIDE(i, t, threads, n->tiles)) least = fminf(least, n->hi[i * n->batch + query]);
+        for (CG_STRIDE(i, t, threads, groups)) least = fminf(least, hi[i]);
         room->least[t] = least;
+        if (t < CG_NEAREST_GROUP) room->best[t] = none;
     }
     CG_BARRIER();
     for (uint32_t half = threads / 2; half > 0; half /= 2) {
@@ -133,22 +234,24 @@ CG_BODY void cg_decide_body(const cg_nearest *n, float bound, int64_t *index, fl
         }
         CG_BARRIER();
     }
-    CG_EACH_THREAD(t, threads) {
-        const float cut = fminf(room->least[0], bound);
-        const int hopeless = n->qq[query] != n->qq[query]; /* the query holds a NaN */
-        cg_best best = {INFINITY, -1};
-        for (size_t tile = 0; tile < n->tiles && !hopeless; tile++) {
-            const size_t key = tile * CG_GEMM_TILE + t;
-            if (n->lo[tile * n->batch + query] > cut || key >= n->keys) continue;
-            const cg_best this_one = {cg_direct_distance(n->q + query * n->ldq, n->k + key * n->ldk, n->dim),
-                                      (int64_t)key};
-            if (this_one.distance <= bound && this_one.distance <= FLT_MAX && cg_best_before(this_one, best))
-                best = this_one;
+    const float cut = fminf(room->least[0], bound);
+    const int hopeless = n->qq[query] != n->qq[query]; /* the query holds a NaN */
+    for (size_t first = 0; first < groups && !hopeless; first += threads) {
+        CG_EACH_THREAD(t, threads) room->u.flag[t] = first + t < groups && lo[first + t] <= cut;
+        CG_BARRIER();
+        for (uint32_t at = 0; at < threads; at++) {
+            if (at % 16 == 0) {
+                const cg_flags f = room->u.flags[at / 16];
+                if (!(f.any[0] | f.any[1] | f.any[2] | f.any[3])) {
+                    at += 15;
+                    continue;
+                }
+            }
+            if (room->u.flag[at]) cg_decide_group(n, bound, query, first + at, threads, room);
         }
-        room->best[t] = best;
+        CG_BARRIER();
     }
-    CG_BARRIER();
-    for (uint32_t half = threads / 2; half > 0; half /= 2) {
+    for (uint32_t half = CG_NEAREST_GROUP / 2; half > 0; half /= 2) {
         CG_EACH_THREAD(t, threads) {
             if (t < half && cg_best_before(room->best[t + half], room->best[t])) room->best[t] = room->best[t + half];
         }

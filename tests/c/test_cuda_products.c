@@ -48,7 +48,7 @@ static void scan_all(size_t keys, size_t dim, const float *k, const float *q, fl
 /* Queries near keys, equal keys far apart, a key and a query with a NaN, one too large to square. */
 static void test_nearest(size_t batch, size_t keys, size_t dim, float spread, float near, float bound) {
     float *const q = numbers(batch * dim, 11), *const k = numbers(keys * dim, 12);
-    const size_t tiles = cg_div_up(keys, CG_GEMM_TILE);
+    const size_t groups = cg_div_up(keys, CG_NEAREST_GROUP);
     for (size_t i = 0; i < keys * dim; i++) k[i] = 3.0f + spread * k[i];
     for (size_t b = 0; b < batch; b++)
         for (size_t j = 0; j < dim; j++) q[b * dim + j] = k[b * 37 % keys * dim + j] + near * q[b * dim + j];
@@ -64,13 +64,13 @@ static void test_nearest(size_t batch, size_t keys, size_t dim, float spread, fl
             q[3 * dim + j] = nextafterf(1e25f, INFINITY); /* far from all others, near that one */
     }
     float *const qq = array(batch, sizeof *qq), *const kk = array(keys, sizeof *kk),
-                 *const lo = array(tiles * batch, sizeof *lo), *const hi = array(tiles * batch, sizeof *hi),
+                 *const lo = array(groups * batch, sizeof *lo), *const hi = array(groups * batch, sizeof *hi),
                  *const distance = array(batch, sizeof *distance), *const total = array(keys + CG_LANES, sizeof *total);
     int64_t *const index = array(batch, sizeof *index);
     cg_err err;
     CHECK(cg_cuda_norms_f32(0, NULL, batch, dim, q, dim, qq, &err) == CG_OK);
     CHECK(cg_cuda_norms_f32(0, NULL, keys, dim, k, dim, kk, &err) == CG_OK);
-    const cg_nearest n = {batch, keys, dim, dim, dim, tiles, q, k, qq, kk, lo, hi};
+    const cg_nearest n = {batch, keys, dim, dim, dim, q, k, qq, kk, lo, hi};
     CHECK(cg_cuda_nearest_f32(0, NULL, &n, bound, index, distance, &err) == CG_OK);
     for (size_t b = 0; b < batch; b++) {
         int64_t want = -1;
@@ -85,25 +85,31 @@ static void test_nearest(size_t batch, size_t keys, size_t dim, float spread, fl
     cg_buf_free(distance), cg_buf_free(total), cg_buf_free(index);
 }
 
+static float direct(const float *q, const float *k, size_t dim) {
+    float total = 0.0f;
+    for (size_t at = 0; at < dim; at += 16) total += cg_direct_chunk(q + at, k + at, dim - at);
+    return total;
+}
+
 /* The filter's bounds hold for every pair: no slack, no sense. */
 static void test_filter_bounds(size_t dim, float spread) {
-    enum { BATCH = 9, KEYS = 131 };
-    float *const q = numbers(BATCH * dim, 21), *const k = numbers(KEYS * dim, 22), qq[BATCH], kk[KEYS], lo[2 * BATCH],
-                 hi[2 * BATCH];
+    enum { BATCH = 9, KEYS = 131, GROUPS = 5 };
+    float *const q = numbers(BATCH * dim, 21), *const k = numbers(KEYS * dim, 22), qq[BATCH], kk[KEYS],
+                 lo[GROUPS * BATCH], hi[GROUPS * BATCH];
     for (size_t i = 0; i < KEYS * dim; i++) k[i] = 1.0f + spread * k[i];
     for (size_t i = 0; i < BATCH * dim; i++) q[i] = 1.0f + spread * q[i];
     cg_err err;
     (void)cg_cuda_norms_f32(0, NULL, BATCH, dim, q, dim, qq, &err);
     (void)cg_cuda_norms_f32(0, NULL, KEYS, dim, k, dim, kk, &err);
-    const cg_nearest n = {BATCH, KEYS, dim, dim, dim, 2, q, k, qq, kk, lo, hi};
+    const cg_nearest n = {BATCH, KEYS, dim, dim, dim, q, k, qq, kk, lo, hi};
     cg_filter_room *const room = array(1, sizeof *room);
-    for (size_t tile = 0; tile < cg_gemm_tiles(BATCH, KEYS); tile++) cg_filter_body(&n, tile, room);
+    for (size_t tile = 0; tile < cg_tensor_tiles(BATCH, KEYS); tile++) cg_filter_body(&n, tile, room);
     for (size_t b = 0; b < BATCH; b++) {
-        for (size_t tile = 0; tile < 2; tile++) {
+        for (size_t group = 0; group < GROUPS; group++) {
             float least = INFINITY;
-            for (size_t i = tile * CG_GEMM_TILE; i < KEYS && i < (tile + 1) * CG_GEMM_TILE; i++)
-                least = fminf(least, cg_direct_distance(q + b * dim, k + i * dim, dim));
-            CHECK(lo[tile * BATCH + b] <= least && least <= hi[tile * BATCH + b]);
+            for (size_t i = group * CG_NEAREST_GROUP; i < KEYS && i < (group + 1) * CG_NEAREST_GROUP; i++)
+                least = fminf(least, direct(q + b * dim, k + i * dim, dim));
+            CHECK(lo[b * GROUPS + group] <= least && least <= hi[b * GROUPS + group]);
         }
     }
     cg_buf_free(q), cg_buf_free(k), cg_buf_free(room);

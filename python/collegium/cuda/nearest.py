@@ -12,7 +12,7 @@ from .array import empty, like
 from .door import View, current_stream, enter, lend, need, one_device, view
 from .door import stream as use
 
-_TILE = 128  # keys of a tile of nearest_index.h
+_GROUP = 32  # keys that share a bound, of nearest_index.h
 
 
 class KeyTable:
@@ -41,7 +41,7 @@ class KeyTable:
         queries: float32 (B, d), rows contiguous, on the keys' device. tolerance: the largest distance that counts,
         None: any. Index -1 and distance infinity where no key is that near; a distance that is not finite never counts.
         Exact: the answer is that of a scan in float32 with the bits of the CPU's FMA kernels, of equal distances the
-        lower index. 2 B c d flops as a product, then one or two tiles of 128 keys a query measured directly.
+        lower index. 2 B c d flops as a product, then one or two groups of 32 keys a query measured directly.
         One query is faster on the CPU (`rag.ProximityCache`): this is for batches, or for keys on the device anyway.
         Raises TypeError, ValueError naming the argument, MemoryError. Nothing waits for the device.
         """
@@ -56,16 +56,16 @@ class KeyTable:
         if self.stream != stream:
             self._module.stream_wait(self.device, stream, self.stream)
         norms = self._norms_of(q, stream)
-        tiles = -(-len(self) // _TILE)
+        groups = -(-len(self) // _GROUP)
         with use(stream):
-            bounds = empty((2, tiles, batch), device=self.device)
+            bounds = empty((2, batch, groups), device=self.device)
         index, distance = (like(queries, (batch,), t, self.device, stream) for t in (np.int64, np.float32))
         i = view(index, "index", np.int64, 1, stream=stream, write=True)
         d = view(distance, "distance", np.float32, 1, stream=stream, write=True)
         self._module.nearest(
             self.device, stream, batch, len(self), dim, q.address, q.strides[0], self.keys.address,
             self.keys.strides[0], norms.address, self._norms.address, bounds.address,
-            bounds.address + 4 * tiles * batch, bound, i.address, d.address,
+            bounds.address + 4 * batch * groups, bound, i.address, d.address,
         )  # fmt: skip
         lend(self._module, self.device, stream, self.stream)
         return index, distance
