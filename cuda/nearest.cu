@@ -6,9 +6,10 @@ static __global__ void norm_kernel(const float *x, size_t ld, size_t dim, float 
     cg_norm_body(x, ld, dim, out, blockIdx.x, blockDim.x, room);
 }
 
+template <int WIDE>
 static __global__ void __launch_bounds__(CG_TENSOR_THREADS, CG_TENSOR_BLOCKS) filter_kernel(cg_nearest n) {
     extern __shared__ cg_quad room[];
-    cg_filter_body(&n, blockIdx.x, reinterpret_cast<cg_filter_room *>(room));
+    cg_filter_body(&n, WIDE, blockIdx.x, reinterpret_cast<cg_filter_room *>(room));
 }
 
 static __global__ void __launch_bounds__(CG_NEAREST_THREADS)
@@ -35,11 +36,9 @@ int cg_cuda_nearest_f32(int device, void *stream, const cg_nearest *n, float bou
         return cg_fail(err, CG_EVALUE, "queries: too many for one launch: %zu of them, %zu keys", n->batch, n->keys);
     CG_ON_DEVICE(device, err);
     if (tiles > 0) {
-        CG_CUDA(
-            cudaFuncSetAttribute(filter_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(cg_filter_room)),
-            err);
-        filter_kernel<<<static_cast<unsigned>(tiles), CG_TENSOR_THREADS, sizeof(cg_filter_room), cg_stream(stream)>>>(
-            *n);
+        const auto filter = cg_nearest_wide(n) ? filter_kernel<1> : filter_kernel<0>;
+        CG_CUDA(cudaFuncSetAttribute(filter, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(cg_filter_room)), err);
+        filter<<<static_cast<unsigned>(tiles), CG_TENSOR_THREADS, sizeof(cg_filter_room), cg_stream(stream)>>>(*n);
         CG_CUDA_LAUNCHED(err);
     }
     decide_kernel<<<static_cast<unsigned>(n->batch), CG_NEAREST_THREADS, 0, cg_stream(stream)>>>(*n, bound, index,

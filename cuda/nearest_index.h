@@ -2,11 +2,12 @@
  *
  * f = ||q||^2 + ||k||^2 - 2 q.k, its product on tensor cores, is fast and inexact: it differs from the direct distance
  * D = sum (q - k)^2 by at most e = CG_NEAREST_SLACK(dim) (||q||^2 + ||k||^2) + CG_NEAREST_TINY(dim), all roundings of
- * both taken together. For every query and group of 32 keys the filter notes lo = min (f - e) and hi = min (f + e). The
- * nearest key's D is at most the least hi, so it can only be in groups whose lo is at most that; their keys are
- * measured directly, in the order of csrc/cache (scan.h), with the CPU's bits. One or two groups, mostly; any number of
- * near ties is right. Where f is not finite (a norm overflows, a key holds a NaN) lo is -inf: such a group is measured.
- * A distance that is not finite never wins; of equals the lower index does. */
+ * both taken together. For every query and group of 32 keys the filter notes lo = min f - e and hi = min f + e, with
+ * the largest ||k|| of the group in e. The nearest key's D is at most the least hi, so it can only be in groups whose
+ * lo is at most that; their keys are measured directly, in the order of csrc/cache (scan.h), with the CPU's bits. One
+ * or two groups, mostly; any number of near ties is right. Where a norm is huge or not a number (the query's, or one of
+ * the group's) lo is -inf and hi inf: such a group is measured. A distance that is not finite never wins; of equals the
+ * lower index does. */
 #ifndef CG_CUDA_NEAREST_INDEX_H
 #define CG_CUDA_NEAREST_INDEX_H
 #include "reduce_index.h"
@@ -25,6 +26,9 @@ enum {
 #define CG_NEAREST_SLACK(dim) (CG_TENSOR_SLACK(dim) + (float)((dim) + 32) * 0x1p-23f)
 /* What underflows: products, and operands that are cut to zero. */
 #define CG_NEAREST_TINY(dim) ((float)((dim) + 1) * 4.0f * FLT_MIN)
+
+/* Squared norms up to here leave room for all that is added to them. */
+#define CG_NEAREST_HUGE 0x1p120f
 
 typedef struct cg_nearest {
     size_t batch, keys, dim, ldq, ldk;
@@ -57,66 +61,68 @@ CG_BODY void cg_norm_body(const float *x, size_t ld, size_t dim, float *out, siz
 
 typedef union cg_filter_room {
     cg_tensor_room product;
-    float bound[2][CG_FILTER_GROUPS][4][CG_FILTER_PITCH]; /* lo and hi of a lane's keys of a group, for every query */
+    struct {
+        float least[CG_FILTER_GROUPS][4][CG_FILTER_PITCH]; /* of ||k||^2 - 2 q.k, of a lane's keys, for every query */
+        float norm[CG_FILTER_GROUPS][4];                   /* the largest of a lane's keys; infinity: unbounded */
+    } bound;
 } cg_filter_room;
 
-CG_BODY void cg_filter_body(const cg_nearest *n, size_t tile, cg_filter_room *room) {
+/* wide: cg_nearest_wide(n), as a constant. */
+CG_BODY void cg_filter_body(const cg_nearest *n, int wide, size_t tile, cg_filter_room *room) {
     const size_t down = cg_div_up(n->batch, CG_TENSOR_ROWS), groups = cg_nearest_groups(n);
     const size_t query0 = tile % down * CG_TENSOR_ROWS, key0 = tile / down * CG_TENSOR_COLS;
     const float slack = CG_NEAREST_SLACK(n->dim), tiny = CG_NEAREST_TINY(n->dim);
-    const cg_tensor g = {n->batch, n->keys, n->dim, n->ldq, n->ldk, n->q, n->k, cg_nearest_wide(n)};
+    const cg_tensor g = {n->batch, n->keys, n->dim, n->ldq, n->ldk, n->q, n->k};
     CG_THREADS_OWN(cg_tensor_own, own, CG_TENSOR_THREADS);
     CG_BLOCK();
-    cg_tensor_tile(&g, query0, key0, &room->product, own);
+    cg_tensor_tile(&g, wide, query0, key0, &room->product, own);
     CG_EACH_THREAD(t, CG_TENSOR_THREADS) {
-        float kk[CG_TENSOR_ALONG][2]; /* -1: no such key */
-        CG_UNROLL(8)
-        for (uint32_t j = 0; j < CG_TENSOR_ALONG; j++) {
-            CG_UNROLL(2)
-            for (uint32_t e = 0; e < 2; e++) {
-                const size_t key = key0 + cg_tensor_col(t, j, e);
-                kk[j][e] = key < n->keys ? n->kk[key] : -1.0f;
-            }
-        }
-        CG_UNROLL(16)
-        for (uint32_t i = 0; i < 2 * CG_TENSOR_DOWN; i++) {
-            const uint32_t row = cg_tensor_row(t, i / 2, i % 2 * 2);
-            const float qq = query0 + row < n->batch ? n->qq[query0 + row] : 0.0f;
+        CG_UNROLL(4)
+        for (uint32_t first = 0; first < CG_TENSOR_ALONG; first += CG_NEAREST_GROUP / 8) {
+            const uint32_t group = cg_tensor_col(t, first, 0) / CG_NEAREST_GROUP;
+            float kk[CG_NEAREST_GROUP / 8][2], norm = 0.0f; /* a key that is not there or has no bound never is least */
             CG_UNROLL(8)
-            for (uint32_t first = 0; first < CG_TENSOR_ALONG; first += CG_NEAREST_GROUP / 8) {
-                float lo = INFINITY, hi = INFINITY;
-                CG_UNROLL(8)
-                for (uint32_t j = first; j < first + CG_NEAREST_GROUP / 8; j++) {
-                    CG_UNROLL(2)
-                    for (uint32_t e = 0; e < 2; e++) {
-                        if (kk[j][e] < 0.0f) continue;
-                        const float both = qq + kk[j][e];
-                        const float f = both - 2.0f * CG_OWN(own, t).sum[i / 2][j][i % 2 * 2 + e];
-                        const float wide = slack * both + tiny;
-                        if (!(fabsf(f) <= FLT_MAX)) {
-                            lo = -INFINITY;
-                        } else {
-                            lo = fminf(lo, f - wide);
-                            hi = fminf(hi, f + wide);
-                        }
-                    }
+            for (uint32_t j = 0; j < CG_NEAREST_GROUP / 8; j++) {
+                CG_UNROLL(2)
+                for (uint32_t e = 0; e < 2; e++) {
+                    const size_t key = key0 + cg_tensor_col(t, first + j, e);
+                    const float square = key < n->keys ? n->kk[key] : 0.0f;
+                    const int bounded = square <= CG_NEAREST_HUGE;
+                    kk[j][e] = key < n->keys && bounded ? square : INFINITY;
+                    norm = fmaxf(norm, bounded ? square : INFINITY);
                 }
-                const uint32_t group = cg_tensor_col(t, first, 0) / CG_NEAREST_GROUP;
-                room->bound[0][group][t % 4][row] = lo;
-                room->bound[1][group][t % 4][row] = hi;
+            }
+            if (t % 32 < 4) room->bound.norm[group][t % 4] = norm; /* every warp of these keys the same */
+            CG_UNROLL(16)
+            for (uint32_t i = 0; i < 2 * CG_TENSOR_DOWN; i++) {
+                float least = INFINITY;
+                CG_UNROLL(8)
+                for (uint32_t j = 0; j < CG_NEAREST_GROUP / 8; j++) {
+                    CG_UNROLL(2)
+                    for (uint32_t e = 0; e < 2; e++)
+                        least =
+                            fminf(least, fmaf(-2.0f, CG_OWN(own, t).sum[i / 2][first + j][i % 2 * 2 + e], kk[j][e]));
+                }
+                room->bound.least[group][t % 4][cg_tensor_row(t, i / 2, i % 2 * 2)] = least;
             }
         }
     }
     CG_BARRIER();
     CG_EACH_THREAD(t, CG_TENSOR_THREADS) {
-        for (uint32_t item = t; item < 2 * CG_FILTER_GROUPS * CG_TENSOR_ROWS; item += CG_TENSOR_THREADS) {
-            const uint32_t group = item % CG_FILTER_GROUPS, which = item / CG_FILTER_GROUPS % 2,
-                           row = item / (2 * CG_FILTER_GROUPS);
-            const float (*const of)[CG_FILTER_PITCH] = room->bound[which][group];
-            const size_t at = key0 / CG_NEAREST_GROUP + group;
-            if (query0 + row < n->batch && at < groups)
-                (which == 0 ? n->lo : n->hi)[(query0 + row) * groups + at] =
-                    fminf(fminf(of[0][row], of[1][row]), fminf(of[2][row], of[3][row]));
+        for (uint32_t item = t; item < CG_FILTER_GROUPS * CG_TENSOR_ROWS; item += CG_TENSOR_THREADS) {
+            const uint32_t group = item % CG_FILTER_GROUPS, row = item / CG_FILTER_GROUPS;
+            const size_t query = query0 + row, at = key0 / CG_NEAREST_GROUP + group;
+            if (query >= n->batch || at >= groups) continue;
+            const float qq = n->qq[query];
+            float least = INFINITY, norm = qq <= CG_NEAREST_HUGE ? 0.0f : INFINITY;
+            CG_UNROLL(4)
+            for (uint32_t lane = 0; lane < 4; lane++) {
+                least = fminf(least, room->bound.least[group][lane][row]);
+                norm = fmaxf(norm, room->bound.norm[group][lane]);
+            }
+            const float f = qq + least, e = slack * (qq + norm) + tiny;
+            n->lo[query * groups + at] = norm <= CG_NEAREST_HUGE ? f - e : -INFINITY;
+            n->hi[query * groups + at] = norm <= CG_NEAREST_HUGE ? f + e : INFINITY;
         }
     }
 }

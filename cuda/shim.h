@@ -146,6 +146,28 @@ static inline float cg_twin_cut(double x) {
 }
 #endif
 
+/* Loads four pieces of 8 x 4 floats for every warp of a block, ldmatrix.x4: a lane's `at` is the quad of room that
+ * holds row lane % 8 of piece lane / 8, with bits flipped and `add` added; to[p] = float lane % 4 of row lane / 4 of
+ * piece p. Called between sections, as cg_mma_tf32. */
+CG_BODY void cg_load_pieces(float *to, const cg_quad *room, const uint32_t *at, uint32_t flip, uint32_t add,
+                            size_t apart, uint32_t threads) {
+#ifdef __CUDACC__
+    (void)apart, (void)threads;
+    uint32_t v[4];
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3])
+                 : "r"((uint32_t)__cvta_generic_to_shared(room) + ((*at ^ flip) + add) * (uint32_t)sizeof *room)
+                 : "memory");
+    CG_UNROLL(4)
+    for (uint32_t p = 0; p < 4; p++) to[p] = __uint_as_float(v[p]);
+#else
+    for (uint32_t t = 0; t < threads; t++) {
+        for (uint32_t p = 0; p < 4; p++)
+            to[t * apart + p] = room[(at[(t / 32 * 32 + p * 8 + t % 32 / 4) * apart] ^ flip) + add].v[t % 4];
+    }
+#endif
+}
+
 /* d += a b for every warp of a block of `threads`: (16, 8) += (16, 8) (8, 8), tf32, mma.m16n8k8. With g = lane / 4 and
  * c = lane % 4 a lane owns a[] = A(g, c), A(g + 8, c), A(g, c + 4), A(g + 8, c + 4), b[] = B(c, g), B(c + 4, g) and
  * d[] = D(g, 2c), D(g, 2c + 1), D(g + 8, 2c), D(g + 8, 2c + 1). Called between sections with the pointers of the thread

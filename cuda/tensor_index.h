@@ -2,9 +2,8 @@
  *
  * Operands keep 10 bits of their mantissas (the others are cut off), so a sum is a filter, not a result:
  * CG_TENSOR_SLACK bounds its error. Chunks of 32 columns come by asynchronous copies, some ahead of the sums.
- * In shared memory the quads of odd rows are swapped by halves: eight lanes read two rows' quads in 32 banks.
- * A lane's quad holds four columns of two products of eight; which column is which k is the same for A and B, and so of
- * no account. Columns beyond k count as zeros; rows beyond the last are copies of it. */
+ * In shared memory quad i of row r stands at place i ^ r % 8: eight rows' quads are in 32 banks. Columns beyond k and
+ * rows beyond the last count as zeros. */
 #ifndef CG_CUDA_TENSOR_INDEX_H
 #define CG_CUDA_TENSOR_INDEX_H
 #include "shim.h"
@@ -22,7 +21,8 @@ enum {
     CG_TENSOR_QUADS = CG_TENSOR_CHUNK / 4,
     CG_TENSOR_WARPS_DOWN = CG_TENSOR_ROWS / (16 * CG_TENSOR_DOWN),
     CG_TENSOR_WARPS_ALONG = CG_TENSOR_COLS / (8 * CG_TENSOR_ALONG),
-    CG_TENSOR_THREADS = 32 * CG_TENSOR_WARPS_DOWN * CG_TENSOR_WARPS_ALONG
+    CG_TENSOR_THREADS = 32 * CG_TENSOR_WARPS_DOWN * CG_TENSOR_WARPS_ALONG,
+    CG_TENSOR_STEP = CG_TENSOR_THREADS / CG_TENSOR_QUADS /* rows that are copied at a time */
 };
 
 /* |q.k as summed here - q.k| <= CG_TENSOR_SLACK(dim) / 2 (||q||^2 + ||k||^2) + what underflows: 2^-10 an operand for
@@ -32,8 +32,7 @@ enum {
 
 typedef struct cg_tensor {
     size_t m, n, k, lda, ldb;
-    const float *a, *b; /* (m, k), (n, k), rows lda, ldb apart; m, n > 0 */
-    int wide;           /* pointers, lda, ldb and k are multiples of 16 bytes */
+    const float *a, *b; /* (m, k), (n, k), rows lda, ldb apart */
 } cg_tensor;
 
 typedef struct cg_tensor_room {
@@ -41,10 +40,11 @@ typedef struct cg_tensor_room {
     cg_quad b[CG_TENSOR_STAGES][CG_TENSOR_COLS * CG_TENSOR_QUADS];
 } cg_tensor_room;
 
-/* What a thread owns: sums, and the operands of two products of eight columns. */
+/* What a thread owns: sums, and the operands of products of eight columns. */
 typedef struct cg_tensor_own {
     float sum[CG_TENSOR_DOWN][CG_TENSOR_ALONG][4];
-    float a[2][CG_TENSOR_DOWN][4], b[2][CG_TENSOR_ALONG][2];
+    float a[CG_TENSOR_DOWN][4], b[CG_TENSOR_ALONG / 2][4];
+    uint32_t at_a, at_b; /* where its row of the pieces stands */
 } cg_tensor_own;
 
 /* Row of the tile of sum[i][.][e] of thread t, and column of sum[.][j][e]. */
@@ -55,38 +55,64 @@ CG_BODY uint32_t cg_tensor_col(uint32_t t, uint32_t j, uint32_t e) {
     return t / 32 / CG_TENSOR_WARPS_DOWN * (8 * CG_TENSOR_ALONG) + 8 * j + t % 4 * 2 + e % 2;
 }
 
-CG_BODY uint32_t cg_tensor_place(uint32_t row, uint32_t quad) { return row * CG_TENSOR_QUADS + (quad ^ row % 2 * 4); }
+CG_BODY uint32_t cg_tensor_place(uint32_t row, uint32_t quad) { return row * CG_TENSOR_QUADS + (quad ^ row % 8); }
 
-/* Thread t's share of a chunk of `tile` rows from `first`. */
-CG_BODY void cg_tensor_load(const float *x, size_t rows, size_t ld, size_t k, int wide, size_t first, uint32_t tile,
-                            size_t at, uint32_t t, cg_quad *room) {
-    const uint32_t quad = t % CG_TENSOR_QUADS;
-    const size_t col = at + 4 * quad;
-    CG_UNROLL(16)
-    for (uint32_t row = t / CG_TENSOR_QUADS; row < tile; row += CG_TENSOR_THREADS / CG_TENSOR_QUADS) {
-        const float *const from = x + (first + row < rows ? first + row : rows - 1) * ld + col;
-        cg_quad *const to = room + cg_tensor_place(row, quad);
-        if (wide) {
-            cg_copy_async_if(col < k, to, col < k ? from : x, 16);
-        } else {
-            for (uint32_t i = 0; i < 4; i++) cg_copy_async_if(col + i < k, &to->v[i], col + i < k ? from + i : x, 4);
+/* Where thread t's share of the next chunk comes from: the same quad of every CG_TENSOR_STEP-th row. */
+typedef struct cg_tensor_feed {
+    const float *a, *b;
+    int32_t rows_a, rows_b; /* from the thread's first row on; may be negative */
+    size_t left;            /* columns from the thread's quad on */
+} cg_tensor_feed;
+
+CG_BODY int32_t cg_tensor_rows(size_t rows, size_t first, uint32_t t) {
+    const size_t left = first < rows ? rows - first : 0;
+    return (int32_t)(left < 0x10000 ? left : 0x10000) - (int32_t)(t / CG_TENSOR_QUADS);
+}
+
+CG_BODY void cg_tensor_load(const float *from, size_t ld, int32_t rows, uint32_t tile, size_t left, int wide,
+                            uint32_t t, cg_quad *room) {
+    cg_quad *const to = room + cg_tensor_place(t / CG_TENSOR_QUADS, t % CG_TENSOR_QUADS);
+    const size_t step = CG_TENSOR_STEP * ld;
+    if (wide) {
+        CG_UNROLL(16)
+        for (uint32_t i = 0; i < tile / CG_TENSOR_STEP; i++)
+            cg_copy_async_if((int32_t)(i * CG_TENSOR_STEP) < rows && left > 0,
+                             to + i * CG_TENSOR_STEP * CG_TENSOR_QUADS, from + i * step, 16);
+    } else {
+        CG_UNROLL(1)
+        for (uint32_t i = 0; i < tile / CG_TENSOR_STEP; i++) {
+            CG_UNROLL(4)
+            for (uint32_t j = 0; j < 4; j++)
+                cg_copy_async_if((int32_t)(i * CG_TENSOR_STEP) < rows && left > j,
+                                 &to[i * CG_TENSOR_STEP * CG_TENSOR_QUADS].v[j], from + i * step + j, 4);
         }
     }
 }
 
-CG_BODY void cg_tensor_ask(const cg_tensor *g, size_t row0, size_t col0, size_t chunk, uint32_t t,
+/* Asks for the next chunk. */
+CG_BODY void cg_tensor_ask(const cg_tensor *g, int wide, cg_tensor_feed *feed, uint32_t stage, uint32_t t,
                            cg_tensor_room *room) {
-    const size_t at = chunk * CG_TENSOR_CHUNK;
-    if (at >= g->k) return;
-    const uint32_t stage = (uint32_t)(chunk % CG_TENSOR_STAGES);
-    cg_tensor_load(g->a, g->m, g->lda, g->k, g->wide, row0, CG_TENSOR_ROWS, at, t, room->a[stage]);
-    cg_tensor_load(g->b, g->n, g->ldb, g->k, g->wide, col0, CG_TENSOR_COLS, at, t, room->b[stage]);
+    cg_tensor_load(feed->a, g->lda, feed->rows_a, CG_TENSOR_ROWS, feed->left, wide, t, room->a[stage]);
+    cg_tensor_load(feed->b, g->ldb, feed->rows_b, CG_TENSOR_COLS, feed->left, wide, t, room->b[stage]);
+    feed->a += CG_TENSOR_CHUNK, feed->b += CG_TENSOR_CHUNK;
+    feed->left -= feed->left < CG_TENSOR_CHUNK ? feed->left : CG_TENSOR_CHUNK;
 }
 
-/* Sums of the tile whose first row of A is row0 and of B col0. own: one a thread (CG_THREADS_OWN). Ends with a barrier:
+/* Sums of the tile whose first row of A is row0 and of B col0. wide: a constant, whether pointers, lda, ldb and k are
+ * multiples of 16 bytes. own: one a thread (CG_THREADS_OWN). Ends with a barrier:
  * room is free then. */
-CG_BODY void cg_tensor_tile(const cg_tensor *g, size_t row0, size_t col0, cg_tensor_room *room, cg_tensor_own *own) {
+CG_BODY void cg_tensor_tile(const cg_tensor *g, int wide, size_t row0, size_t col0, cg_tensor_room *room,
+                            cg_tensor_own *own) {
+    CG_THREADS_OWN(cg_tensor_feed, feed, CG_TENSOR_THREADS);
     CG_EACH_THREAD(t, CG_TENSOR_THREADS) {
+        const uint32_t row = t / CG_TENSOR_QUADS, col = 4 * (t % CG_TENSOR_QUADS);
+        const cg_tensor_feed from = {g->a + (row0 + row) * g->lda + col, g->b + (col0 + row) * g->ldb + col,
+                                     cg_tensor_rows(g->m, row0, t), cg_tensor_rows(g->n, col0, t),
+                                     col < g->k ? g->k - col : 0};
+        CG_OWN(feed, t) = from;
+        /* pieces of A: rows 0-7 and 8-15 of a quad, then of the next; of B: two quads of keys 0-7, then of 8-15 */
+        CG_OWN(own, t).at_a = cg_tensor_place(cg_tensor_row(t, 0, 0) / 16 * 16 + t % 16, t % 32 / 16);
+        CG_OWN(own, t).at_b = cg_tensor_place(cg_tensor_col(t, 0, 0) / 16 * 16 + t % 32 / 16 * 8 + t % 8, t % 16 / 8);
         CG_UNROLL(8)
         for (uint32_t i = 0; i < CG_TENSOR_DOWN; i++) {
             CG_UNROLL(8)
@@ -98,47 +124,33 @@ CG_BODY void cg_tensor_tile(const cg_tensor *g, size_t row0, size_t col0, cg_ten
     }
     CG_NO_BARRIER();
     for (uint32_t ahead = 0; ahead + 1 < CG_TENSOR_STAGES; ahead++) {
-        CG_EACH_THREAD(t, CG_TENSOR_THREADS) cg_tensor_ask(g, row0, col0, ahead, t, room);
+        CG_EACH_THREAD(t, CG_TENSOR_THREADS) cg_tensor_ask(g, wide, &CG_OWN(feed, t), ahead, t, room);
         CG_NO_BARRIER();
         CG_COPIES_SENT();
     }
-    for (size_t chunk = 0; chunk * CG_TENSOR_CHUNK < g->k; chunk++) {
+    const size_t apart = sizeof *own / sizeof(float);
+    uint32_t here = 0, next = CG_TENSOR_STAGES - 1;
+    for (size_t at = 0; at < g->k; at += CG_TENSOR_CHUNK) {
         CG_COPIES_WAIT(CG_TENSOR_STAGES - 2);
-        CG_EACH_THREAD(t, CG_TENSOR_THREADS) cg_tensor_ask(g, row0, col0, chunk + CG_TENSOR_STAGES - 1, t, room);
+        CG_EACH_THREAD(t, CG_TENSOR_THREADS) cg_tensor_ask(g, wide, &CG_OWN(feed, t), next, t, room);
         CG_NO_BARRIER();
         CG_COPIES_SENT();
-        const cg_quad *const a = room->a[chunk % CG_TENSOR_STAGES], *const b = room->b[chunk % CG_TENSOR_STAGES];
-        CG_UNROLL(2)
-        for (uint32_t half = 0; half < 2; half++) {
-            CG_EACH_THREAD(t, CG_TENSOR_THREADS) {
-                const uint32_t quad = half * 4 + t % 4;
+        const cg_quad *const a = room->a[here], *const b = room->b[here];
+        next = here;
+        here = here + 1 < CG_TENSOR_STAGES ? here + 1 : 0;
+        CG_UNROLL(4)
+        for (uint32_t quad = 0; quad < CG_TENSOR_QUADS; quad += 2) {
+            CG_UNROLL(8)
+            for (uint32_t i = 0; i < CG_TENSOR_DOWN; i++)
+                cg_load_pieces(own->a[i], a, &own->at_a, quad, 16 * CG_TENSOR_QUADS * i, apart, CG_TENSOR_THREADS);
+            CG_UNROLL(4)
+            for (uint32_t j = 0; j < CG_TENSOR_ALONG / 2; j++)
+                cg_load_pieces(own->b[j], b, &own->at_b, quad, 16 * CG_TENSOR_QUADS * j, apart, CG_TENSOR_THREADS);
+            CG_UNROLL(8)
+            for (uint32_t i = 0; i < CG_TENSOR_DOWN; i++) {
                 CG_UNROLL(8)
-                for (uint32_t i = 0; i < CG_TENSOR_DOWN; i++) {
-                    CG_UNROLL(2)
-                    for (uint32_t e = 0; e < 2; e++) {
-                        const cg_quad x = a[cg_tensor_place(cg_tensor_row(t, i, 2 * e), quad)];
-                        CG_OWN(own, t).a[0][i][e] = x.v[0], CG_OWN(own, t).a[0][i][2 + e] = x.v[1];
-                        CG_OWN(own, t).a[1][i][e] = x.v[2], CG_OWN(own, t).a[1][i][2 + e] = x.v[3];
-                    }
-                }
-                CG_UNROLL(8)
-                for (uint32_t j = 0; j < CG_TENSOR_ALONG; j++) {
-                    const uint32_t row = t / 32 / CG_TENSOR_WARPS_DOWN * (8 * CG_TENSOR_ALONG) + 8 * j + t % 32 / 4;
-                    const cg_quad x = b[cg_tensor_place(row, quad)];
-                    CG_OWN(own, t).b[0][j][0] = x.v[0], CG_OWN(own, t).b[0][j][1] = x.v[1];
-                    CG_OWN(own, t).b[1][j][0] = x.v[2], CG_OWN(own, t).b[1][j][1] = x.v[3];
-                }
-            }
-            CG_NO_BARRIER();
-            CG_UNROLL(2)
-            for (uint32_t s = 0; s < 2; s++) {
-                CG_UNROLL(8)
-                for (uint32_t i = 0; i < CG_TENSOR_DOWN; i++) {
-                    CG_UNROLL(8)
-                    for (uint32_t j = 0; j < CG_TENSOR_ALONG; j++)
-                        cg_mma_tf32(own->sum[i][j], own->a[s][i], own->b[s][j], sizeof *own / sizeof(float),
-                                    CG_TENSOR_THREADS);
-                }
+                for (uint32_t j = 0; j < CG_TENSOR_ALONG; j++)
+                    cg_mma_tf32(own->sum[i][j], own->a[i], own->b[j / 2] + j % 2 * 2, apart, CG_TENSOR_THREADS);
             }
         }
     }

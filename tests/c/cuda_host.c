@@ -225,7 +225,8 @@ int cg_cuda_nearest_f32(int device, void *stream, const cg_nearest *n, float bou
     ALIVE(device, err);
     cg_filter_room *const filter = room_for(sizeof *filter);
     cg_decide_room *const decide = room_for(sizeof *decide);
-    for (size_t tile = 0; tile < cg_tensor_tiles(n->batch, n->keys); tile++) cg_filter_body(n, tile, filter);
+    for (size_t tile = 0; tile < cg_tensor_tiles(n->batch, n->keys); tile++)
+        cg_filter_body(n, cg_nearest_wide(n), tile, filter);
     for (size_t b = 0; b < n->batch; b++) cg_decide_body(n, bound, index, distance, b, CG_NEAREST_THREADS, decide);
     free(filter);
     free(decide);

@@ -103,7 +103,8 @@ static void test_filter_bounds(size_t dim, float spread) {
     (void)cg_cuda_norms_f32(0, NULL, KEYS, dim, k, dim, kk, &err);
     const cg_nearest n = {BATCH, KEYS, dim, dim, dim, q, k, qq, kk, lo, hi};
     cg_filter_room *const room = array(1, sizeof *room);
-    for (size_t tile = 0; tile < cg_tensor_tiles(BATCH, KEYS); tile++) cg_filter_body(&n, tile, room);
+    for (size_t tile = 0; tile < cg_tensor_tiles(BATCH, KEYS); tile++)
+        cg_filter_body(&n, cg_nearest_wide(&n), tile, room);
     for (size_t b = 0; b < BATCH; b++) {
         for (size_t group = 0; group < GROUPS; group++) {
             float least = INFINITY;
