@@ -45,7 +45,7 @@ static void scan_all(size_t keys, size_t dim, const float *k, const float *q, fl
     cg_buf_free(packed), cg_buf_free(row);
 }
 
-/* Queries near keys, equal keys far apart, a key and a query with a NaN, one too large to square. */
+/* Queries near keys, equal keys far apart, keys and queries with a NaN or an infinity, or too large to square. */
 static void test_nearest(size_t batch, size_t keys, size_t dim, float spread, float near, float bound) {
     float *const q = numbers(batch * dim, 11), *const k = numbers(keys * dim, 12);
     const size_t groups = cg_div_up(keys, CG_NEAREST_GROUP);
@@ -57,6 +57,8 @@ static void test_nearest(size_t batch, size_t keys, size_t dim, float spread, fl
         memcpy(q, k + 3 * dim, dim * sizeof *q); /* distance 0, twice */
         k[7 * dim] = NAN;
         for (size_t j = 0; j < dim; j++) k[50 * dim + j] = 1e25f;
+        k[80 * dim + dim - 1] = INFINITY;
+        for (size_t j = 0; j < dim; j++) k[120 * dim + j] = 3e18f; /* a norm near the largest number */
     }
     if (batch > 4) {
         q[4 * dim + dim / 2] = NAN;
@@ -91,13 +93,24 @@ static float direct(const float *q, const float *k, size_t dim) {
     return total;
 }
 
-/* The filter's bounds hold for every pair: no slack, no sense. */
-static void test_filter_bounds(size_t dim, float spread) {
+/* x with the bits that a tensor core cuts off all set: the largest error, and always the same way. */
+static float cut_most(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits |= 0x1FFF;
+    memcpy(&x, &bits, sizeof bits);
+    return x;
+}
+
+/* The filter's bounds hold for every pair: no slack, no sense. scale: of all values. */
+static void test_filter_bounds(size_t dim, float spread, float scale, int worst) {
     enum { BATCH = 9, KEYS = 131, GROUPS = 5 };
     float *const q = numbers(BATCH * dim, 21), *const k = numbers(KEYS * dim, 22), qq[BATCH], kk[KEYS],
                  lo[GROUPS * BATCH], hi[GROUPS * BATCH];
-    for (size_t i = 0; i < KEYS * dim; i++) k[i] = 1.0f + spread * k[i];
-    for (size_t i = 0; i < BATCH * dim; i++) q[i] = 1.0f + spread * q[i];
+    for (size_t i = 0; i < KEYS * dim; i++) k[i] = scale * (1.0f + spread * k[i]);
+    for (size_t i = 0; i < BATCH * dim; i++) q[i] = scale * (1.0f + spread * q[i]);
+    for (size_t i = 0; i < KEYS * dim && worst; i++) k[i] = cut_most(k[i]);
+    for (size_t i = 0; i < BATCH * dim && worst; i++) q[i] = cut_most(q[i]);
     cg_err err;
     (void)cg_cuda_norms_f32(0, NULL, BATCH, dim, q, dim, qq, &err);
     (void)cg_cuda_norms_f32(0, NULL, KEYS, dim, k, dim, kk, &err);
@@ -177,9 +190,17 @@ int main(void) {
         test_nearest(6, 300, 17, 1.0f, 0.01f, 0.0f);
         test_nearest(5, 150, 96, 1e-4f, 1e-6f, INFINITY); /* the product alone cannot tell these keys apart */
         test_nearest(131, 257, 31, 0.1f, 1e-3f, 1e-5f);
+        test_nearest(5, 290, 3, 1.0f, 0.01f, INFINITY);
+        test_nearest(129, 513, 4, 1.0f, 0.01f, INFINITY);
+        test_nearest(5, 150, 1030, 0.1f, 0.1f, INFINITY); /* more chunks than are measured at a time, and a part */
+        test_nearest(5, 150, 768, 1e-4f, 1e-6f, INFINITY);
         for (size_t dim = 1; dim < 2000; dim = 3 * dim + 1) {
-            test_filter_bounds(dim, 1.0f);
-            test_filter_bounds(dim, 1e-3f);
+            for (int worst = 0; worst < 2; worst++) {
+                test_filter_bounds(dim, 1.0f, 1.0f, worst);
+                test_filter_bounds(dim, 1e-3f, 1.0f, worst);
+                test_filter_bounds(4 * dim, 1e-3f, 1e17f, worst); /* norms without a bound, for the large dims */
+                test_filter_bounds(dim, 1.0f, 1e-19f, worst);     /* products that underflow */
+            }
         }
         test_router(1, 1, 2);
         test_router(3, 2, 129);
