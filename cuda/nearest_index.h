@@ -39,9 +39,14 @@ typedef struct cg_nearest {
 
 CG_BOTH size_t cg_nearest_groups(const cg_nearest *n) { return cg_div_up(n->keys, CG_NEAREST_GROUP); }
 
-/* Whether q and k can be read by quads. */
+/* The filter's product. */
+CG_BOTH cg_gemm cg_nearest_product(const cg_nearest *n) {
+    const cg_gemm g = {n->batch, n->keys, n->dim, n->ldq, n->ldk, n->q, n->k};
+    return g;
+}
 CG_BOTH int cg_nearest_wide(const cg_nearest *n) {
-    return (((uintptr_t)n->q | (uintptr_t)n->k) % sizeof(cg_quad) | (n->ldq | n->ldk | n->dim) % 4) == 0;
+    const cg_gemm g = cg_nearest_product(n);
+    return cg_gemm_wide(&g);
 }
 
 /* Squared norm of row `row`, summed in float64 by one block. room: a double a thread. */
@@ -72,7 +77,7 @@ CG_BODY void cg_filter_body(const cg_nearest *n, int wide, size_t tile, cg_filte
     const size_t down = cg_div_up(n->batch, CG_TENSOR_ROWS), groups = cg_nearest_groups(n);
     const size_t query0 = tile % down * CG_TENSOR_ROWS, key0 = tile / down * CG_TENSOR_COLS;
     const float slack = CG_NEAREST_SLACK(n->dim), tiny = CG_NEAREST_TINY(n->dim);
-    const cg_tensor g = {n->batch, n->keys, n->dim, n->ldq, n->ldk, n->q, n->k};
+    const cg_gemm g = cg_nearest_product(n);
     CG_THREADS_OWN(cg_tensor_own, own, CG_TENSOR_THREADS);
     CG_BLOCK();
     cg_tensor_tile(&g, wide, query0, key0, &room->product, own);

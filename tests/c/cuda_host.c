@@ -204,7 +204,8 @@ int cg_cuda_gemm_f32(int device, void *stream, const cg_gemm *g, float *c, size_
     (void)stream;
     ALIVE(device, err);
     cg_gemm_room *const room = room_for(sizeof *room);
-    for (size_t tile = 0; tile < cg_gemm_tiles(g->m, g->n); tile++) cg_gemm_body(g, c, ldc, tile, room);
+    for (size_t tile = 0; tile < cg_gemm_tiles(g->m, g->n); tile++)
+        cg_gemm_body(g, cg_gemm_wide(g), c, ldc, tile, room);
     free(room);
     return CG_OK;
 }

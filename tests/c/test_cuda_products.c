@@ -5,8 +5,8 @@
 
 /* ---- products ---- */
 
-static void test_gemm(size_t m, size_t n, size_t k) {
-    const size_t lda = k + 3, ldb = k + 1, ldc = n + 2;
+static void test_gemm(size_t m, size_t n, size_t k, size_t pad) {
+    const size_t lda = k + 3 * pad, ldb = k + pad, ldc = n + 2;
     float *const a = numbers(m * lda, 5), *const b = numbers(n * ldb, 6), *const c = numbers(m * ldc, 7),
                  *const old = numbers(m * ldc, 7);
     const cg_gemm g = {m, n, k, lda, ldb, a, b};
@@ -179,10 +179,11 @@ static void test_router(size_t queries, size_t group, size_t width) {
 int main(void) {
     if (cg_isa_runs(CG_ISA_AVX2)) (void)cg_isa_force(CG_ISA_AVX2);
     for (cg_twin_backwards = 0; cg_twin_backwards < 2; cg_twin_backwards++) {
-        test_gemm(1, 1, 1);
-        test_gemm(5, 130, 0);
-        test_gemm(130, 67, 33);
-        test_gemm(257, 129, 16);
+        test_gemm(1, 1, 1, 1);
+        test_gemm(5, 130, 0, 1);
+        test_gemm(130, 67, 33, 1);
+        test_gemm(257, 129, 16, 1);
+        test_gemm(140, 260, 100, 4); /* rows that are read by quads */
         test_nearest(1, 1, 1, 1.0f, 0.01f, INFINITY);
         test_nearest(6, 300, 17, 1.0f, 0.01f, INFINITY);
         test_nearest(6, 300, 17, 1.0f, 100.0f, INFINITY);
