@@ -12,10 +12,10 @@ static __global__ void direct_kernel(cg_mix_plan k, size_t round, const float *s
     cg_mix_direct_body(&k, round, src, ld_src, dst, ld_dst, blockIdx.x / groups, blockIdx.x % groups, blockDim.x);
 }
 
-int cg_cuda_mix_tile(int device, size_t n, size_t *width, int *fused, cg_err *err) {
+int cg_cuda_mix_tile(int device, size_t n, size_t rounds, size_t *width, int *fused, cg_err *err) {
     int shared = 0;
     CG_CUDA(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), err);
-    const uint32_t shift = cg_mix_shift(n, static_cast<size_t>(shared));
+    const uint32_t shift = cg_mix_shift(n, rounds, static_cast<size_t>(shared));
     *fused = shift > 0;
     *width = *fused ? static_cast<size_t>(1) << shift : static_cast<size_t>(CG_MIX_DIRECT);
     return CG_OK;
@@ -41,11 +41,11 @@ int cg_cuda_mix_f32(int device, void *stream, const cg_mix_plan *plan, size_t ti
     CG_ON_DEVICE(device, err);
     if (!fused) return direct(cg_stream(stream), plan, tiles, x, ldx, y, ldy, work, err);
     if (tiles > INT32_MAX) return cg_fail(err, CG_EVALUE, "x: too many columns for one launch");
-    const size_t shared = 2 * plan->n * width * sizeof(float);
-    CG_CUDA(cudaFuncSetAttribute(fused_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
-            err);
     uint32_t shift = 0;
     while (static_cast<size_t>(1) << shift < width) shift++;
+    const size_t shared = cg_mix_room(plan->n, plan->rounds, shift);
+    CG_CUDA(cudaFuncSetAttribute(fused_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
+            err);
     fused_kernel<<<static_cast<unsigned>(tiles), CG_MIX_THREADS, shared, cg_stream(stream)>>>(*plan, x, ldx, y, ldy,
                                                                                               shift);
     CG_CUDA_LAUNCHED(err);

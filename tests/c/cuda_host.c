@@ -119,9 +119,9 @@ int cg_cuda_stream_sync(int device, void *stream, cg_err *err) {
 
 /* ---- mix.h ---- */
 
-int cg_cuda_mix_tile(int device, size_t n, size_t *width, int *fused, cg_err *err) {
+int cg_cuda_mix_tile(int device, size_t n, size_t rounds, size_t *width, int *fused, cg_err *err) {
     ALIVE(device, err);
-    const uint32_t shift = cg_mix_shift(n, HOST_SHARED);
+    const uint32_t shift = cg_mix_shift(n, rounds, HOST_SHARED);
     *fused = shift > 0;
     *width = *fused ? (size_t)1 << shift : CG_MIX_DIRECT;
     return CG_OK;
@@ -145,7 +145,7 @@ int cg_cuda_mix_f32(int device, void *stream, const cg_mix_plan *plan, size_t ti
     uint32_t shift = 0;
     while ((size_t)1 << shift < width) shift++;
     for (size_t tile = 0; tile < tiles && fused; tile++) {
-        cg_quad *const room = room_for(2 * plan->n * width * sizeof(float));
+        cg_quad *const room = room_for(cg_mix_room(plan->n, plan->rounds, shift));
         cg_mix_fused_body(plan, x, ldx, y, ldy, shift, tile, CG_MIX_THREADS, room);
         free(room);
     }
