@@ -6,9 +6,9 @@
  * narrow tile of all rows fits: one launch a round, from one matrix in device memory to another. */
 #ifndef CG_CUDA_MIX_INDEX_H
 #define CG_CUDA_MIX_INDEX_H
-#include "shim.h"
+#include "tile_index.h"
 
-typedef struct cg_mix_entry { /* x[row] += weight x[from] */
+typedef struct CG_ALIGNED(8) cg_mix_entry { /* x[row] += weight x[from] */
     uint32_t from;
     float weight;
 } cg_mix_entry;
@@ -35,11 +35,6 @@ enum {
     CG_MIX_DIRECT = 256, /* columns of a tile of the direct kernel, a thread each */
     CG_MIX_ROWS = 16     /* rows a thread of it computes */
 };
-
-/* Four columns of a row: one instruction moves them. */
-typedef struct CG_ALIGNED(16) cg_quad {
-    float v[4];
-} cg_quad;
 
 /* Bytes of shared memory of a fused block: a quad a thread, and n rows of a tile of 2^shift columns, twice from two
  * rounds on. */
@@ -87,33 +82,12 @@ CG_BODY cg_quad cg_mix_quad(const cg_mix_plan *k, const uint32_t *start, size_t 
     return sum;
 }
 
-/* Whether quads of rows `ld` floats apart from `first` on can be moved whole. */
-CG_BODY int cg_mix_aligned(const float *first, size_t ld) {
-    return ((uintptr_t)first | (ld * sizeof *first)) % 16 == 0;
-}
-
-/* Starts the copies of a tile of rows from x on into shared memory, four columns each or one. */
-CG_BODY void cg_mix_load(size_t n, const float *x, size_t ldx, size_t cols, uint32_t shift, uint32_t threads,
-                         float *tile) {
-    const uint32_t width = 1u << shift, quads = width / 4;
-    const int aligned = cg_mix_aligned(x, ldx);
-    CG_EACH_THREAD(t, threads) {
-        const uint32_t q = t % quads, c = t % width;
-        for (size_t row = t / quads; aligned && 4 * q + 4 <= cols && row < n; row += threads / quads)
-            cg_copy_async(tile + row * width + 4 * q, x + row * ldx + 4 * q, 16);
-        const size_t whole = aligned ? cols / 4 * 4 : 0; /* the quads above */
-        for (size_t row = t / width; c >= whole && c < cols && row < n; row += threads / width)
-            cg_copy_async(tile + row * width + c, x + row * ldx + c, 4);
-    }
-    CG_COPIES_DONE();
-}
-
 /* The last round, from shared memory to y. Where rows of y are not aligned, a warp turns its quads into rows of single
  * columns by way of `turn`, a quad a thread. */
 CG_BODY void cg_mix_last(const cg_mix_plan *k, const uint32_t *start, const cg_quad *from, float *y, size_t ldy,
                          size_t cols, uint32_t shift, uint32_t threads, cg_quad *turn) {
     const uint32_t width = 1u << shift, quads = width / 4;
-    const int aligned = cg_mix_aligned(y, ldy) && cols >= width;
+    const int aligned = cg_aligned(y, ldy) && cols >= width;
     for (size_t first = 0; first < k->n; first += threads / quads) {
         CG_EACH_THREAD(t, threads) {
             const size_t row = first + t / quads;
@@ -145,7 +119,7 @@ CG_BODY void cg_mix_fused_body(const cg_mix_plan *k, const float *x, size_t ldx,
     const cg_mix_tile at = cg_mix_tile_at(k, (size_t)1 << shift, tile);
     CG_BLOCK();
     cg_quad *from = room + threads, *to = from + k->n * quads;
-    cg_mix_load(k->n, x + at.col, ldx, at.cols, shift, threads, (float *)from);
+    cg_tile_load(k->n, x + at.col, ldx, NULL, at.cols, shift, threads, (float *)from);
     for (size_t r = 0; r + 1 < k->rounds; r++) {
         const uint32_t *const start = cg_mix_matrix(k, r, at.block);
         CG_EACH_THREAD(t, threads) {

@@ -169,10 +169,14 @@ int cg_cuda_consensus_f32(int device, void *stream, size_t p, const float *x, si
                           double *mean, double *part, double *sum_sq, cg_err *err) {
     (void)stream;
     ALIVE(device, err);
+    const size_t blocks = cg_div_up(p, CG_CONSENSUS_COLUMNS);
+    for (size_t b = 0; b < blocks; b++) {
+        double *const room = room_for(cg_consensus_room(k));
+        cg_consensus_body(p, x, ldx, k, rows, mean, part, b, CG_CONSENSUS_THREADS, room);
+        free(room);
+    }
     double *const room = room_for(256 * sizeof *room);
-    for (size_t b = 0; b < cg_div_up(p, CG_COLUMNS); b++)
-        cg_consensus_body(p, x, ldx, k, rows, mean, part, b, CG_COLUMNS, room);
-    cg_sum_body(cg_div_up(p, CG_COLUMNS), part, sum_sq, 256, room);
+    cg_sum_body(blocks, part, sum_sq, 256, room);
     free(room);
     return CG_OK;
 }
@@ -181,8 +185,8 @@ int cg_cuda_average_f32(int device, void *stream, size_t p, const float *x, size
                         const float *weights, float *out, cg_err *err) {
     (void)stream;
     ALIVE(device, err);
-    for (size_t b = 0; b < cg_div_up(p, CG_COLUMNS); b++)
-        cg_average_body(p, x, ldx, k, rows, weights, out, b, CG_COLUMNS);
+    for (size_t b = 0; b < cg_div_up(p, CG_AVERAGE_COLUMNS); b++)
+        cg_average_body(p, x, ldx, k, rows, weights, out, b, CG_AVERAGE_COLUMNS);
     return CG_OK;
 }
 

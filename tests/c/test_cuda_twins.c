@@ -151,7 +151,7 @@ static void test_consensus(size_t n, size_t p) {
     float *const x = numbers(n * ld, 3), *const weights = numbers(k, 4), *const out = array(p, sizeof *out),
                  *const want = array(n * p, sizeof *want);
     double *const mean = array(p, sizeof *mean), *const want_mean = array(p, sizeof *mean),
-                  *const part = array(cg_div_up(p, CG_COLUMNS), sizeof *part);
+                  *const part = array(cg_div_up(p, CG_CONSENSUS_COLUMNS), sizeof *part);
     int64_t *const rows = array(k, sizeof *rows);
     int32_t *const indptr = array(n + 1, sizeof *indptr), *const indices = array(k, sizeof *indices);
     for (size_t i = 0; i < k; i++) indices[i] = (int32_t)(rows[i] = (int64_t)(2 * (k - i) % n));
@@ -224,7 +224,9 @@ int main(void) {
         test_mix(33, 291, 0);
         test_consensus(1, 1);
         test_consensus(5, 127);
-        test_consensus(33, 1000);
+        test_consensus(33, 1001);
+        test_consensus(CG_CONSENSUS_ROWS, 37); /* all rows in a tile; with `rows` one too many */
+        test_consensus(2 * CG_CONSENSUS_ROWS + 9, 70);
         test_find_nonfinite(2, 1);
         test_find_nonfinite(3, 4097);
         test_find_nonfinite(7, 300);
