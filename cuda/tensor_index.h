@@ -5,6 +5,7 @@
 #ifndef CG_CUDA_TENSOR_INDEX_H
 #define CG_CUDA_TENSOR_INDEX_H
 #include "feed_index.h"
+#include "warp.h"
 #ifndef CG_TENSOR_SET
 #define CG_TENSOR_SET 128, 128, 64, 64, 3, 2
 #endif
