@@ -140,8 +140,9 @@ static PyObject *py_router_head(PyObject *module, PyObject *const *args, Py_ssiz
     if (cg_bind("router_head", args, nargs, "ipzzzpppzpp", &device, &stream, &rows, &width, &group, &h, &w, &b,
                 &sources, &column, &p) < 0)
         return NULL;
+    const cg_router_head head = {width, group, sources, h, w, b, column, p};
     cg_err err;
-    const int rc = cg_cuda_router_head_f32(device, stream, rows, width, group, h, w, b, sources, column, p, &err);
+    const int rc = cg_cuda_router_head_f32(device, stream, rows, &head, &err);
     return cg_bind_done(module, rc, &err);
 }
 

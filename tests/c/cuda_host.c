@@ -243,20 +243,17 @@ int cg_cuda_nearest_f32(int device, void *stream, const cg_nearest *n, float bou
 int cg_cuda_router_layer_f32(int device, void *stream, size_t rows, const cg_router_layer *layer, cg_err *err) {
     (void)stream;
     ALIVE(device, err);
-    float *const room = room_for(CG_ROUTER_THREADS * sizeof *room);
-    for (size_t row = 0; row < rows; row++) cg_router_layer_body(layer, row, CG_ROUTER_THREADS, room);
+    float *const room = room_for(2 * CG_ROUTER_THREADS * sizeof *room);
+    for (size_t b = 0; b < cg_div_up(rows, CG_ROUTER_ROWS); b++) cg_router_layer_body(layer, rows, b, room);
     free(room);
     return CG_OK;
 }
 
-int cg_cuda_router_head_f32(int device, void *stream, size_t rows, size_t width, size_t group, const float *h,
-                            const float *w, const float *b, size_t sources, const int32_t *column, float *p,
-                            cg_err *err) {
+int cg_cuda_router_head_f32(int device, void *stream, size_t rows, const cg_router_head *head, cg_err *err) {
     (void)stream;
     ALIVE(device, err);
     float *const room = room_for(CG_ROUTER_THREADS * sizeof *room);
-    for (size_t row = 0; row < rows; row++)
-        cg_router_head_body(width, group, h, w, *b, sources, column, p, row, CG_ROUTER_THREADS, room);
+    for (size_t b = 0; b < cg_div_up(rows, CG_ROUTER_ROWS); b++) cg_router_head_body(head, rows, b, room);
     free(room);
     return CG_OK;
 }
