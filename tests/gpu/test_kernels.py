@@ -157,7 +157,9 @@ def test_population():
 # ---- nearest keys ----
 
 
-@pytest.mark.parametrize("batch, keys, dim", [(1, 1, 1), (7, 1000, 20), (130, 129, 33), (257, 5003, 768)])
+@pytest.mark.parametrize(
+    "batch, keys, dim", [(1, 1, 1), (7, 1000, 20), (130, 129, 33), (129, 4099, 100), (257, 5003, 768)]
+)
 def test_nearest_agrees_with_the_cache_to_the_bit(batch, keys, dim):
     rng = np.random.default_rng(batch)
     k = rng.normal(size=(keys, dim)).astype(np.float32)
@@ -184,6 +186,19 @@ def test_ties_and_nan():
     index, distance = (a.numpy_sync() for a in cuda.nearest(cuda.from_numpy(q), cuda.from_numpy(k)))
     assert index.tolist() == [17, -1, -1]  # a distance that overflows is none
     assert distance.tolist() == [0, math.inf, math.inf]
+
+
+def test_unrelated_keys_and_keys_nearly_alike():
+    """Many keys as near as the filter can tell, or all of them; the truth in float64."""
+    rng = np.random.default_rng(5)
+    for k in (rng.normal(size=(1500, 96)), 1 + 1e-3 * rng.normal(size=(1500, 96))):
+        q = (k[rng.integers(1500, size=100)] + (k.std() * rng.normal(size=(100, 96)))).astype(np.float32)
+        k = k.astype(np.float32)
+        index, distance = (a.numpy_sync() for a in cuda.nearest(cuda.from_numpy(q), cuda.from_numpy(k)))
+        square = ((q[:, None].astype(np.float64) - k[None].astype(np.float64)) ** 2).sum(2)
+        least = square.min(1)
+        assert (square[np.arange(100), index] <= least * (1 + 1e-5)).all()
+        assert np.allclose(distance, np.sqrt(least), rtol=1e-5)
 
 
 def test_keys_that_a_product_cannot_tell_apart():
