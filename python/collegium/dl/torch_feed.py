@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from .torch_rows import each
 _SHARE = 4  # samples stay on a device where they take less than one part in so many of its free memory
 
 
-Numbers = NDArray[np.int64] | torch.Tensor
+Numbers: TypeAlias = "NDArray[np.int64] | torch.Tensor"
 
 
 class Batch(NamedTuple):
