@@ -34,10 +34,9 @@ typedef struct cg_mix_tile {
 enum {
     CG_MIX_SLICE = 8,
     CG_MIX_THREADS = 256,
-    CG_MIX_LANES = 4,   /* threads that share a row of a tile */
-    CG_MIX_QUADS = 2,   /* of a row that a thread computes, at most: an entry is read once for them */
-    CG_MIX_AT_ONCE = 4, /* entries whose loads do not wait for each other */
-    CG_MIX_WIDEST = 5,  /* powers of two */
+    CG_MIX_LANES = 4,  /* threads that share a row of a tile */
+    CG_MIX_QUADS = 2,  /* of a row that a thread computes, at most: an entry is read once for them */
+    CG_MIX_WIDEST = 5, /* powers of two */
     CG_MIX_NARROWEST = 3,
     CG_MIX_DIRECT = 256, /* columns of a tile of the direct kernel, a thread each */
     CG_MIX_ROWS = 16     /* rows a thread of it computes */
@@ -85,35 +84,30 @@ CG_BODY cg_mix_part cg_mix_part_of(uint32_t shift, uint32_t t) {
     return m;
 }
 
-/* The entries of a row in order, one FMA each, from 0: the bits of the CPU's kernels that have FMA. src: n rows of a
- * tile. */
+/* The entries of a row in order, one FMA each, from 0: the bits of the CPU's kernels that have FMA. While one entry is
+ * worked on the next is under way. src: n rows of a tile. */
 CG_BODY void cg_mix_row(const cg_mix_plan *k, const uint32_t *start, size_t row, const cg_quad *src,
                         const cg_mix_part *m, cg_quad *sum) {
     const uint32_t end = start[row / CG_MIX_SLICE + 1];
+    uint32_t e = start[row / CG_MIX_SLICE] + row % CG_MIX_SLICE;
+    cg_mix_entry entry = {0, 0.0f}, next = entry;
+    if (e < end) next = k->entries[e];
     CG_UNROLL(2)
     for (uint32_t h = 0; h < m->each; h++)
         for (int c = 0; c < 4; c++) sum[h].v[c] = 0.0f;
-    for (uint32_t e = start[row / CG_MIX_SLICE] + row % CG_MIX_SLICE; e < end; e += CG_MIX_SLICE * CG_MIX_AT_ONCE) {
-        cg_mix_entry entry[CG_MIX_AT_ONCE];
-        cg_quad x[CG_MIX_AT_ONCE][CG_MIX_QUADS];
-        CG_UNROLL(4)
-        for (uint32_t i = 0; i < CG_MIX_AT_ONCE; i++) {
-            const uint32_t at = e + i * CG_MIX_SLICE;
-            entry[i].from = 0, entry[i].weight = 0.0f;
-            if (at < end) entry[i] = k->entries[at];
-        }
-        CG_UNROLL(4)
-        for (uint32_t i = 0; i < CG_MIX_AT_ONCE; i++) {
-            CG_UNROLL(2)
-            for (uint32_t h = 0; h < m->each; h++) x[i][h] = src[entry[i].from * m->quads + m->q[h]];
-        }
-        CG_UNROLL(4)
-        for (uint32_t i = 0; i < CG_MIX_AT_ONCE; i++) {
-            if (entry[i].weight == 0.0f) continue;
-            CG_UNROLL(2)
-            for (uint32_t h = 0; h < m->each; h++)
-                for (int c = 0; c < 4; c++) sum[h].v[c] = fmaf(entry[i].weight, x[i][h].v[c], sum[h].v[c]);
-        }
+    while (e < end) {
+        entry = next;
+        e += CG_MIX_SLICE;
+        if (e < end) next = k->entries[e];
+        cg_quad x[CG_MIX_QUADS];
+        CG_UNROLL(2)
+        for (uint32_t h = 0; h < m->each; h++) x[h] = src[entry.from * m->quads + m->q[h]];
+        CG_UNROLL(2)
+        for (uint32_t h = 0; h < m->each; h++)
+            for (int c = 0; c < 4; c++) {
+                const float more = fmaf(entry.weight, x[h].v[c], sum[h].v[c]);
+                sum[h].v[c] = entry.weight != 0.0f ? more : sum[h].v[c]; /* no branch: the loads above stay together */
+            }
     }
 }
 
@@ -188,8 +182,8 @@ CG_BODY void cg_mix_direct_body(const cg_mix_plan *k, size_t round, const float 
     const uint32_t *const start = cg_mix_matrix(k, round, at.block);
     CG_BLOCK();
     CG_EACH_THREAD(t, threads) {
-        const size_t first = group * CG_MIX_ROWS, end = first + CG_MIX_ROWS < k->n ? first + CG_MIX_ROWS : k->n;
-        for (size_t row = first; t < at.cols && row < end; row++) {
+        const size_t first = group * CG_MIX_ROWS, last = first + CG_MIX_ROWS < k->n ? first + CG_MIX_ROWS : k->n;
+        for (size_t row = first; t < at.cols && row < last; row++) {
             float sum = 0.0f;
             const uint32_t end = start[row / CG_MIX_SLICE + 1];
             for (uint32_t e = start[row / CG_MIX_SLICE] + row % CG_MIX_SLICE; e < end; e += CG_MIX_SLICE) {
