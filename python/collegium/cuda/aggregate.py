@@ -63,7 +63,8 @@ def mix(X: Any, table: Sequence[Sequence[Csr]], columns: NDArray[np.int64], out:
 
     X: float32 (n, P), rows contiguous. out: like X, or X itself (in place), or None.
     Bits are those of the CPU's kernels that have FMA (AVX2, AVX-512). Memory-bound: 8 n P bytes whatever the rounds,
-    while n is at most about 3,500 (2,500 on sm_80; one round: twice that), and 8 n P bytes a round beyond. Nothing waits for the device.
+    while n is at most about 3,500 (2,400 on sm_80; one round: twice that), and 8 n P bytes a round beyond. Nothing
+    waits for the device.
     """
     stream = current_stream(X) if out is None else current_stream(X, out)
     x = view(X, "X", np.float32, 2, stream=stream)
