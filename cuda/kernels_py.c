@@ -149,8 +149,7 @@ static PyObject *py_router_head(PyObject *module, PyObject *const *args, Py_ssiz
 /* ---- convolutions of rows ---- */
 
 #define CG_CONV_ARGUMENTS(c)                                                                                           \
-    &(c).rows, &(c).batch, &(c).in, &(c).out, &(c).height, &(c).width, &(c).kh, &(c).kw, &(c).ph,     \
-        &(c).pw, &(c).ldx
+    &(c).rows, &(c).batch, &(c).in, &(c).out, &(c).height, &(c).width, &(c).kh, &(c).kw, &(c).ph, &(c).pw, &(c).ldx
 
 static PyObject *py_rowconv_work(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     int device;
@@ -200,10 +199,12 @@ PyMethodDef cg_cuda_kernel_methods[] = {
     CG_FASTCALL(router_layer, "(device, stream, rows, width, group, z, ldz, shift, dots, cross, gain, bias, out, /)"),
     CG_FASTCALL(router_head, "(device, stream, rows, width, group, h, w, b, sources, column, p, /)"),
     CG_FASTCALL(rowconv_work, "(device, rows, batch, channels, outputs, height, width, kh, kw, ph, pw, ldx, /)"),
-    CG_FASTCALL(rowconv, "(device, stream, rows, batch, channels, outputs, height, width, kh, kw, ph, pw, ldx, flipped, x, "
-                         "weight, ldw, bias, ldb, work, y, /)"),
-    CG_FASTCALL(rowconv_weight, "(device, stream, rows, batch, channels, outputs, height, width, kh, kw, ph, pw, ldx, gy, "
-                                "x, work, gw, /)"),
+    CG_FASTCALL(rowconv,
+                "(device, stream, rows, batch, channels, outputs, height, width, kh, kw, ph, pw, ldx, flipped, x, "
+                "weight, ldw, bias, ldb, work, y, /)"),
+    CG_FASTCALL(rowconv_weight,
+                "(device, stream, rows, batch, channels, outputs, height, width, kh, kw, ph, pw, ldx, gy, "
+                "x, work, gw, /)"),
     CG_FASTCALL(random, "(device, stream, kind, seed, purpose, node, round, first, n, out, /)"),
     {0},
 };

@@ -83,8 +83,8 @@ int cg_cuda_rowconv_weight_f32(int device, void *stream, const cg_rowconv *c, co
                                         : weight_kernel<CG_ROWGRAD_MOST, 0>;
     const size_t room = cg_rowgrad_room(&k);
     CG_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(room)), err);
-    kernel<<<static_cast<unsigned>(blocks), CG_ROWCONV_THREADS, room, cg_stream(stream)>>>(
-        k, c->rows, gy, x, k.splits > 1 ? work : gw);
+    kernel<<<static_cast<unsigned>(blocks), CG_ROWCONV_THREADS, room, cg_stream(stream)>>>(k, c->rows, gy, x,
+                                                                                           k.splits > 1 ? work : gw);
     CG_CUDA_LAUNCHED(err);
     if (k.splits > 1) {
         sum_kernel<<<static_cast<unsigned>(cg_div_up(size, CG_ROWCONV_THREADS)), CG_ROWCONV_THREADS, 0,

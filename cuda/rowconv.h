@@ -1,8 +1,8 @@
 /* cuda/rowconv.h -- convolutions of many rows' models at once, and their gradients, in TF32 (rowconv_index.h).
  *
- * Every array is contiguous but for the rows of x, weights and bias: ldx, ldw, ldb apart. Sums are float32; operands keep
- * 10 bits: weights are rounded, x and gy cut. Floor: 2 rows batch out oh ow in kh kw flops each way. Same bits every
- * time, on every device of one amount of shared memory. */
+ * Every array is contiguous but for the rows of x, weights and bias: ldx, ldw, ldb apart. Sums are float32; operands
+ * keep 10 bits: weights are rounded, x and gy cut. Floor: 2 rows batch out oh ow in kh kw flops each way. Same bits
+ * every time, on every device of one amount of shared memory. */
 #ifndef CG_CUDA_ROWCONV_H
 #define CG_CUDA_ROWCONV_H
 #include "device.h"

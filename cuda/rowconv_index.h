@@ -26,7 +26,8 @@ typedef struct cg_rowconv {
 
 /* Whether lines of x, and of y in the weights' gradient, can be read by quads. */
 CG_BOTH int cg_rowconv_wide(const cg_rowconv *c, const void *x, const void *gy) {
-    return (((uintptr_t)x | (uintptr_t)gy) % sizeof(cg_quad) | (c->width | c->ldx | (gy ? 2 * c->pw - c->kw + 1 : 0)) % 4) == 0;
+    return (((uintptr_t)x | (uintptr_t)gy) % sizeof(cg_quad) |
+            (c->width | c->ldx | (gy ? 2 * c->pw - c->kw + 1 : 0)) % 4) == 0;
 }
 
 /* A tile of positions: `lines` whole lines of `images` images, and how what they see stands in shared memory. */
@@ -34,7 +35,8 @@ typedef struct cg_patch {
     uint32_t batch, in, out, height, width, taps, kw, ph, pw, oh, ow;
     uint32_t images, lines, down, tiles; /* tiles down an image; of a row */
     uint32_t deep, chunks, steps;        /* channels of a chunk, chunks, products of 8 deep in a chunk */
-    uint32_t seen, margin, pitch, plane; /* lines that are seen; zeros before a line; floats to the next line, channel */
+    uint32_t seen, margin, pitch,
+        plane; /* lines that are seen; zeros before a line; floats to the next line, channel */
     size_t ldx;
 } cg_patch;
 

@@ -104,7 +104,8 @@ CG_BODY void cg_rowgrad_body(const cg_rowgrad *k, uint32_t along, int wide, size
     CG_THREADS_OWN(cg_rowgrad_own, own, CG_ROWCONV_THREADS);
     const cg_patch *const p = &k->p;
     const uint32_t groups = (p->out + CG_ROWGRAD_OUT - 1) / CG_ROWGRAD_OUT;
-    const uint32_t split = (uint32_t)(block % k->splits), out0 = (uint32_t)(block / k->splits % groups) * CG_ROWGRAD_OUT;
+    const uint32_t split = (uint32_t)(block % k->splits),
+                   out0 = (uint32_t)(block / k->splits % groups) * CG_ROWGRAD_OUT;
     const uint32_t chunk0 = (uint32_t)(block / k->splits / groups % k->blocks) * k->held;
     const size_t row = block / k->splits / groups / k->blocks;
     const size_t stage = cg_rowgrad_stage(k), apart = sizeof *own / sizeof(float);

@@ -11,8 +11,8 @@ static void test_rowconv(cg_rowconv c, size_t pad) {
     const size_t taps = c.kh * c.kw, oh = c.height + 2 * c.ph - c.kh + 1, ow = c.width + 2 * c.pw - c.kw + 1;
     const size_t size = c.out * c.in * taps, ldw = size + c.out + pad, rb = c.rows * c.batch, plane = oh * ow;
     const size_t xs = rb * c.in * c.height * c.width, ys = rb * c.out * plane;
-    const cg_rowconv back = {c.rows, c.batch, c.out,           c.in,            oh,                    ow,
-                             c.kh,   c.kw,    c.kh - 1 - c.ph, c.kw - 1 - c.pw, c.batch * c.out * plane};
+    const cg_rowconv back = {
+        c.rows, c.batch, c.out, c.in, oh, ow, c.kh, c.kw, c.kh - 1 - c.ph, c.kw - 1 - c.pw, c.batch * c.out * plane};
     c.ldx = c.batch * c.in * c.height * c.width;
     float *const x = numbers(xs, 1), *const w = numbers(c.rows * ldw, 2), *const gy = numbers(ys, 3);
     float *const y = numbers(ys, 4), *const gx = numbers(xs, 5), *const gw = numbers(c.rows * size, 6);
@@ -60,10 +60,10 @@ int main(void) {
         /* rows, batch, in, out, height, width, kh, kw, ph, pw */
         test_rowconv((cg_rowconv){1, 1, 1, 1, 1, 1, 1, 1, 0, 0}, 0);
         test_rowconv((cg_rowconv){2, 3, 3, 5, 7, 9, 3, 5, 1, 2}, 1);
-        test_rowconv((cg_rowconv){1, 2, 3, 32, 24, 32, 5, 5, 2, 2}, 3);  /* tiles down the image; wide */
-        test_rowconv((cg_rowconv){2, 9, 11, 34, 8, 8, 5, 5, 2, 2}, 0);   /* many images a tile, chunks */
-        test_rowconv((cg_rowconv){1, 2, 20, 65, 6, 5, 3, 3, 0, 1}, 7);   /* no padding above */
-        test_rowconv((cg_rowconv){1, 1, 35, 3, 5, 12, 5, 5, 4, 4}, 0);   /* all of the padding; blocks of columns */
+        test_rowconv((cg_rowconv){1, 2, 3, 32, 24, 32, 5, 5, 2, 2}, 3); /* tiles down the image; wide */
+        test_rowconv((cg_rowconv){2, 9, 11, 34, 8, 8, 5, 5, 2, 2}, 0);  /* many images a tile, chunks */
+        test_rowconv((cg_rowconv){1, 2, 20, 65, 6, 5, 3, 3, 0, 1}, 7);  /* no padding above */
+        test_rowconv((cg_rowconv){1, 1, 35, 3, 5, 12, 5, 5, 4, 4}, 0);  /* all of the padding; blocks of columns */
         test_rowconv((cg_rowconv){1, 1, 2, 3, 3, 250, 2, 13, 1, 6}, 0); /* long lines, a wide kernel */
     }
     return failed();

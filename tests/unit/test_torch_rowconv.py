@@ -10,9 +10,7 @@ from collegium import cuda
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'collegium[torch]'")
 rowconv = pytest.importorskip("collegium.dl.torch_rowconv")
 rows_of = pytest.importorskip("collegium.dl.torch_rows")
-from torch.func import grad, vmap
-
-nn = torch.nn
+nn, grad, vmap = torch.nn, torch.func.grad, torch.func.vmap
 
 
 @pytest.fixture

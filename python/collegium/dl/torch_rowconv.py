@@ -21,7 +21,7 @@ Pair = tuple[int, int]
 _Info = Any  # of torch's vmap rules: .batch_size
 
 
-class fast(TorchFunctionMode):
+class fast(TorchFunctionMode):  # type: ignore[misc]
     """Within it, convolutions that can go by rows do."""
 
     def __torch_function__(
@@ -123,22 +123,22 @@ def _weight_gradient(gy: torch.Tensor, x: torch.Tensor, kernel: Pair, pad: Pair)
 # ---- what autograd and vmap see ----
 
 
-class Convolution(torch.autograd.Function):
+class Convolution(torch.autograd.Function):  # type: ignore[misc]
     """torch.conv2d(x, weight, bias, padding=pad) of float32, in TF32."""
 
     @staticmethod
-    def forward(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, pad: Pair) -> torch.Tensor:  # type: ignore[override]
+    def forward(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, pad: Pair) -> torch.Tensor:
         rows = None if bias is None else _rows(bias, None, 1)
         return _forward(_rows(x, None, 1), _rows(weight, None, 1), rows, pad)[0]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        x, weight, bias, pad = inputs
+        x, weight, _, pad = inputs
         ctx.save_for_backward(x, weight)
         ctx.pad, ctx.shape, ctx.kernel = pad, x.shape, weight.shape[2:]
 
     @staticmethod
-    def backward(ctx: Any, gy: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gy: torch.Tensor) -> Any:
         x, weight = ctx.saved_tensors
         wanted = ctx.needs_input_grad
         return (
@@ -155,11 +155,11 @@ class Convolution(torch.autograd.Function):
         return _forward(_rows(x, in_dims[0], rows), _rows(weight, in_dims[1], rows), of_bias, pad), 0
 
 
-class InputGradient(torch.autograd.Function):
+class InputGradient(torch.autograd.Function):  # type: ignore[misc]
     """Of `Convolution`; not differentiable again."""
 
     @staticmethod
-    def forward(gy: torch.Tensor, weight: torch.Tensor, shape: torch.Size, pad: Pair) -> torch.Tensor:  # type: ignore[override]
+    def forward(gy: torch.Tensor, weight: torch.Tensor, shape: torch.Size, pad: Pair) -> torch.Tensor:
         return _input_gradient(_dense(gy, None, 1), _rows(weight, None, 1), shape, pad)[0]
 
     @staticmethod
@@ -172,11 +172,11 @@ class InputGradient(torch.autograd.Function):
         return _input_gradient(_dense(gy, in_dims[0], rows), _rows(weight, in_dims[1], rows), shape, pad), 0
 
 
-class WeightGradient(torch.autograd.Function):
+class WeightGradient(torch.autograd.Function):  # type: ignore[misc]
     """Of `Convolution`; not differentiable again."""
 
     @staticmethod
-    def forward(gy: torch.Tensor, x: torch.Tensor, kernel: Pair, pad: Pair) -> torch.Tensor:  # type: ignore[override]
+    def forward(gy: torch.Tensor, x: torch.Tensor, kernel: Pair, pad: Pair) -> torch.Tensor:
         return _weight_gradient(_dense(gy, None, 1), _rows(x, None, 1), kernel, pad)[0]
 
     @staticmethod
