@@ -5,7 +5,7 @@ enum { SUM_THREADS = 256 };
 
 static __global__ void consensus_kernel(size_t p, const float *x, size_t ldx, size_t k, const int64_t *rows,
                                         double *mean, double *part) {
-    __shared__ double room[CG_COLUMNS];
+    extern __shared__ __align__(16) double room[];
     cg_consensus_body(p, x, ldx, k, rows, mean, part, blockIdx.x, blockDim.x, room);
 }
 
@@ -29,8 +29,8 @@ static __global__ void least_kernel(size_t n, const uint64_t *part, uint64_t *ou
     cg_least_body(n, part, out, blockDim.x, room);
 }
 
-static int blocks_for(size_t p, unsigned *blocks, cg_err *err) {
-    const size_t count = cg_div_up(p, CG_COLUMNS);
+static int blocks_for(size_t p, size_t columns, unsigned *blocks, cg_err *err) {
+    const size_t count = cg_div_up(p, columns);
     if (count > INT32_MAX) return cg_fail(err, CG_EVALUE, "x: too many columns for one launch");
     *blocks = static_cast<unsigned>(count);
     return CG_OK;
@@ -39,11 +39,15 @@ static int blocks_for(size_t p, unsigned *blocks, cg_err *err) {
 int cg_cuda_consensus_f32(int device, void *stream, size_t p, const float *x, size_t ldx, size_t k, const int64_t *rows,
                           double *mean, double *part, double *sum_sq, cg_err *err) {
     unsigned blocks = 0;
-    const int rc = blocks_for(p, &blocks, err);
+    const int rc = blocks_for(p, CG_CONSENSUS_COLUMNS, &blocks, err);
     if (rc != CG_OK) return rc;
     CG_ON_DEVICE(device, err);
     if (blocks > 0) {
-        consensus_kernel<<<blocks, CG_COLUMNS, 0, cg_stream(stream)>>>(p, x, ldx, k, rows, mean, part);
+        const size_t shared = cg_consensus_room(k);
+        CG_CUDA(cudaFuncSetAttribute(consensus_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                     static_cast<int>(shared)),
+                err);
+        consensus_kernel<<<blocks, CG_CONSENSUS_THREADS, shared, cg_stream(stream)>>>(p, x, ldx, k, rows, mean, part);
         CG_CUDA_LAUNCHED(err);
     }
     sum_kernel<<<1, SUM_THREADS, 0, cg_stream(stream)>>>(blocks, part, sum_sq);
@@ -54,10 +58,10 @@ int cg_cuda_consensus_f32(int device, void *stream, size_t p, const float *x, si
 int cg_cuda_average_f32(int device, void *stream, size_t p, const float *x, size_t ldx, size_t k, const int64_t *rows,
                         const float *weights, float *out, cg_err *err) {
     unsigned blocks = 0;
-    const int rc = blocks_for(p, &blocks, err);
+    const int rc = blocks_for(p, CG_AVERAGE_COLUMNS, &blocks, err);
     if (rc != CG_OK || blocks == 0) return rc;
     CG_ON_DEVICE(device, err);
-    average_kernel<<<blocks, CG_COLUMNS, 0, cg_stream(stream)>>>(p, x, ldx, k, rows, weights, out);
+    average_kernel<<<blocks, CG_AVERAGE_COLUMNS, 0, cg_stream(stream)>>>(p, x, ldx, k, rows, weights, out);
     CG_CUDA_LAUNCHED(err);
     return CG_OK;
 }

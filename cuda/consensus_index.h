@@ -1,34 +1,72 @@
-/* cuda/consensus_index.h -- the bodies of the consensus and average kernels: a thread a column, rows in order. */
+/* cuda/consensus_index.h -- the bodies of the consensus and average kernels. */
 #ifndef CG_CUDA_CONSENSUS_INDEX_H
 #define CG_CUDA_CONSENSUS_INDEX_H
 #include "reduce_index.h"
+#include "tile_index.h"
 
-enum { CG_COLUMNS = 128 }; /* threads of a block, a column each */
+enum {
+    CG_CONSENSUS_THREADS = 256,
+    CG_CONSENSUS_SHIFT = 5,
+    CG_CONSENSUS_COLUMNS = 1 << CG_CONSENSUS_SHIFT, /* of a tile: a line of memory */
+    CG_CONSENSUS_ROWS = 512,                        /* of a tile: 64 KiB, so that two or three blocks meet on a core */
+    CG_AVERAGE_COLUMNS = 128,                       /* threads of a block, a column each */
+    CG_AVERAGE_ROWS = 16                            /* whose loads do not wait for each other */
+};
 
-/* The rows that count: rows[i], or all n of them (rows NULL, k = n). */
-CG_BODY const float *cg_fleet_row(const float *x, size_t ldx, const int64_t *rows, size_t i) {
-    return x + (rows ? (size_t)rows[i] : i) * ldx;
+/* Bytes of shared memory of a block. */
+CG_BOTH size_t cg_consensus_room(size_t k) {
+    const size_t most = CG_CONSENSUS_ROWS, rows = k < most ? k : most;
+    return (CG_CONSENSUS_THREADS + CG_CONSENSUS_COLUMNS) * sizeof(double) + rows * CG_CONSENSUS_COLUMNS * sizeof(float);
 }
 
-/* mean[c] = 1/k sum_i x_i[c] for the block's columns, and part[block] = their share of sum_i ||x_i - mean||^2. Float64,
- * rows in order: the mean has the CPU's bits. room: CG_COLUMNS doubles of shared memory. */
+/* Rows first, first + 1, ... of those that count into the tile; returns how many of them. */
+CG_BODY size_t cg_consensus_load(const float *x, size_t ldx, size_t k, const int64_t *rows, size_t first, size_t cols,
+                                 uint32_t threads, float *tile) {
+    const size_t n = k - first < CG_CONSENSUS_ROWS ? k - first : CG_CONSENSUS_ROWS;
+    cg_tile_load(n, rows ? x : x + first * ldx, ldx, rows ? rows + first : NULL, cols, CG_CONSENSUS_SHIFT, threads,
+                 tile);
+    return n;
+}
+
+/* mean[c] = 1/k sum_i x_i[c] for the block's columns, and part[block] = their share of sum_i ||x_i - mean||^2. Float64.
+ * The mean has the CPU's bits: a thread a column adds the rows in order, from shared memory; all threads share the
+ * squares. Up to CG_CONSENSUS_ROWS rows are read once, more of them twice. room: cg_consensus_room(k) bytes of shared
+ * memory. */
 CG_BODY void cg_consensus_body(size_t p, const float *x, size_t ldx, size_t k, const int64_t *rows, double *mean,
                                double *part, size_t block, uint32_t threads, double *room) {
+    enum { WIDTH = CG_CONSENSUS_COLUMNS, ROWS = CG_CONSENSUS_ROWS };
+    const size_t col = block * WIDTH, cols = p - col;
+    double *const means = room + threads;
+    float *const tile = (float *)(means + WIDTH);
+    CG_THREADS_OWN(double, own, CG_CONSENSUS_THREADS);
     CG_BLOCK();
-    CG_EACH_THREAD(t, threads) {
-        const size_t c = block * threads + t;
-        double sum = 0.0, square = 0.0;
-        if (c < p) {
-            for (size_t i = 0; i < k; i++) sum += (double)cg_fleet_row(x, ldx, rows, i)[c];
-            sum /= (double)k;
-            for (size_t i = 0; i < k; i++) {
-                const double d = (double)cg_fleet_row(x, ldx, rows, i)[c] - sum;
-                square += d * d;
-            }
-            mean[c] = sum;
+    CG_EACH_THREAD(t, threads) { CG_OWN(own, t) = 0.0; }
+    CG_NO_BARRIER();
+    for (size_t first = 0; first < k; first += ROWS) {
+        const size_t n = cg_consensus_load(x + col, ldx, k, rows, first, cols, threads, tile);
+        CG_EACH_THREAD(t, threads) {
+            CG_UNROLL(8)
+            for (size_t i = 0; i < n && t < WIDTH && t < cols; i++) CG_OWN(own, t) += (double)tile[i * WIDTH + t];
         }
-        room[t] = square;
+        CG_BARRIER();
     }
+    CG_EACH_THREAD(t, threads) {
+        if (t < WIDTH && t < cols) mean[col + t] = means[t] = CG_OWN(own, t) / (double)k;
+        CG_OWN(own, t) = 0.0;
+    }
+    CG_BARRIER();
+    for (size_t first = 0; first < k; first += ROWS) {
+        const size_t n = k <= ROWS ? k : cg_consensus_load(x + col, ldx, k, rows, first, cols, threads, tile);
+        CG_EACH_THREAD(t, threads) {
+            const uint32_t c = t % WIDTH;
+            for (size_t i = t / WIDTH; i < n && c < cols; i += threads / WIDTH) {
+                const double d = (double)tile[i * WIDTH + c] - means[c];
+                CG_OWN(own, t) += d * d;
+            }
+        }
+        CG_BARRIER();
+    }
+    CG_EACH_THREAD(t, threads) { room[t] = CG_OWN(own, t); }
     CG_BARRIER();
     CG_REDUCE_SUM(room, threads)
     CG_EACH_THREAD(t, threads) {
@@ -57,8 +95,18 @@ CG_BODY void cg_average_body(size_t p, const float *x, size_t ldx, size_t k, con
     CG_EACH_THREAD(t, threads) {
         const size_t c = block * threads + t;
         float sum = 0.0f;
-        for (size_t i = 0; c < p && i < k; i++)
-            if (weights[i] != 0.0f) sum = fmaf(weights[i], cg_fleet_row(x, ldx, rows, i)[c], sum);
+        for (size_t first = 0; c < p && first < k; first += CG_AVERAGE_ROWS) {
+            const size_t n = k - first < CG_AVERAGE_ROWS ? k - first : CG_AVERAGE_ROWS;
+            float v[CG_AVERAGE_ROWS], w[CG_AVERAGE_ROWS];
+            CG_UNROLL(16)
+            for (size_t i = 0; i < CG_AVERAGE_ROWS; i++) {
+                v[i] = cg_fleet_row(x, ldx, rows, first + (i < n ? i : 0))[c];
+                w[i] = i < n ? weights[first + i] : 0.0f;
+            }
+            CG_UNROLL(16)
+            for (size_t i = 0; i < CG_AVERAGE_ROWS; i++)
+                if (w[i] != 0.0f) sum = fmaf(w[i], v[i], sum);
+        }
         if (c < p) out[c] = sum;
     }
 }

@@ -62,12 +62,12 @@ CG_BODY void cg_feed_load(const float *from, size_t ld, int32_t rows, size_t lef
     }
 }
 
-/* Asks for the next chunk: `rows` rows of A, `cols` of B. wide: a constant, cg_gemm_wide(g); so are rows, cols and
+/* Asks for the next chunk of a tile of as many rows of A and of B. wide: a constant, cg_gemm_wide(g); so are tile and
  * threads. */
-CG_BODY void cg_feed_ask(const cg_gemm *g, int wide, cg_feed *feed, uint32_t rows, uint32_t cols, uint32_t threads,
-                         uint32_t t, cg_quad *a, cg_quad *b) {
-    cg_feed_load(feed->a, g->lda, feed->rows_a, feed->left, wide, rows, threads, t, a);
-    cg_feed_load(feed->b, g->ldb, feed->rows_b, feed->left, wide, cols, threads, t, b);
+CG_BODY void cg_feed_ask(const cg_gemm *g, int wide, cg_feed *feed, uint32_t tile, uint32_t threads, uint32_t t,
+                         cg_quad *a, cg_quad *b) {
+    cg_feed_load(feed->a, g->lda, feed->rows_a, feed->left, wide, tile, threads, t, a);
+    cg_feed_load(feed->b, g->ldb, feed->rows_b, feed->left, wide, tile, threads, t, b);
     feed->a += CG_FEED_CHUNK, feed->b += CG_FEED_CHUNK;
     feed->left -= feed->left < CG_FEED_CHUNK ? feed->left : CG_FEED_CHUNK;
 }

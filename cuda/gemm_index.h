@@ -67,16 +67,14 @@ CG_BODY void cg_gemm_body(const cg_gemm *g, int wide, float *c, size_t ldc, size
     CG_NO_BARRIER();
     for (uint32_t ahead = 0; ahead + 1 < CG_GEMM_STAGES; ahead++) {
         CG_EACH_THREAD(t, CG_GEMM_THREADS)
-        cg_feed_ask(g, wide, &CG_OWN(own, t).feed, CG_GEMM_TILE, CG_GEMM_TILE, CG_GEMM_THREADS, t, room->a[ahead],
-                    room->b[ahead]);
+        cg_feed_ask(g, wide, &CG_OWN(own, t).feed, CG_GEMM_TILE, CG_GEMM_THREADS, t, room->a[ahead], room->b[ahead]);
         CG_NO_BARRIER();
         CG_COPIES_SENT();
     }
     for (size_t at = 0; at < g->k; at += CG_FEED_CHUNK) {
         CG_COPIES_WAIT(CG_GEMM_STAGES - 2);
         CG_EACH_THREAD(t, CG_GEMM_THREADS) {
-            cg_feed_ask(g, wide, &CG_OWN(own, t).feed, CG_GEMM_TILE, CG_GEMM_TILE, CG_GEMM_THREADS, t, room->a[next],
-                        room->b[next]);
+            cg_feed_ask(g, wide, &CG_OWN(own, t).feed, CG_GEMM_TILE, CG_GEMM_THREADS, t, room->a[next], room->b[next]);
             cg_gemm_add(room->a[here], room->b[here], t, CG_OWN(own, t).sum);
         }
         CG_NO_BARRIER();

@@ -13,10 +13,10 @@
 
 static PyObject *py_mix_tile(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     int device, fused;
-    size_t n, width;
+    size_t n, rounds, width;
     cg_err err;
-    if (cg_bind("mix_tile", args, nargs, "iz", &device, &n) < 0) return NULL;
-    if (cg_cuda_mix_tile(device, n, &width, &fused, &err)) return cg_bind_raise(module, &err);
+    if (cg_bind("mix_tile", args, nargs, "izz", &device, &n, &rounds) < 0) return NULL;
+    if (cg_cuda_mix_tile(device, n, rounds, &width, &fused, &err)) return cg_bind_raise(module, &err);
     return Py_BuildValue("(ni)", (Py_ssize_t)width, fused);
 }
 
@@ -141,8 +141,9 @@ static PyObject *py_router_head(PyObject *module, PyObject *const *args, Py_ssiz
     if (cg_bind("router_head", args, nargs, "ipzzzpppzpp", &device, &stream, &rows, &width, &group, &h, &w, &b,
                 &sources, &column, &p) < 0)
         return NULL;
+    const cg_router_head head = {width, group, sources, h, w, b, column, p};
     cg_err err;
-    const int rc = cg_cuda_router_head_f32(device, stream, rows, width, group, h, w, b, sources, column, p, &err);
+    const int rc = cg_cuda_router_head_f32(device, stream, rows, &head, &err);
     return cg_bind_done(module, rc, &err);
 }
 
@@ -186,7 +187,7 @@ static PyObject *py_rowconv_weight(PyObject *module, PyObject *const *args, Py_s
 }
 
 PyMethodDef cg_cuda_kernel_methods[] = {
-    CG_FASTCALL(mix_tile, "(device, n, /)"),
+    CG_FASTCALL(mix_tile, "(device, n, rounds, /)"),
     CG_FASTCALL(mix, "(device, stream, n, rounds, blocks, col_start, first_tile, which, start, entries, tiles, width, "
                      "fused, x, ldx, y, ldy, work, /)"),
     CG_FASTCALL(consensus, "(device, stream, p, x, ldx, k, rows, mean, part, sum_sq, /)"),

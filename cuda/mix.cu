@@ -1,9 +1,12 @@
 #include "check.h"
 #include "mix.h"
 
-static __global__ void fused_kernel(cg_mix_plan k, const float *x, size_t ldx, float *y, size_t ldy, uint32_t shift) {
+/* Compiled for its width, so that places in a tile are shifts and masks. */
+template <uint32_t SHIFT>
+static __global__ void __launch_bounds__(CG_MIX_THREADS)
+    fused_kernel(cg_mix_plan k, const float *x, size_t ldx, float *y, size_t ldy) {
     extern __shared__ cg_quad room[];
-    cg_mix_fused_body(&k, x, ldx, y, ldy, shift, blockIdx.x, blockDim.x, room);
+    cg_mix_fused_body(&k, x, ldx, y, ldy, SHIFT, blockIdx.x, CG_MIX_THREADS, room);
 }
 
 /* Groups of rows run fastest, so that the rows of one tile find each other's columns in the L2 cache. */
@@ -12,10 +15,10 @@ static __global__ void direct_kernel(cg_mix_plan k, size_t round, const float *s
     cg_mix_direct_body(&k, round, src, ld_src, dst, ld_dst, blockIdx.x / groups, blockIdx.x % groups, blockDim.x);
 }
 
-int cg_cuda_mix_tile(int device, size_t n, size_t *width, int *fused, cg_err *err) {
+int cg_cuda_mix_tile(int device, size_t n, size_t rounds, size_t *width, int *fused, cg_err *err) {
     int shared = 0;
     CG_CUDA(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), err);
-    const uint32_t shift = cg_mix_shift(n, static_cast<size_t>(shared));
+    const uint32_t shift = cg_mix_shift(n, rounds, static_cast<size_t>(shared));
     *fused = shift > 0;
     *width = *fused ? static_cast<size_t>(1) << shift : static_cast<size_t>(CG_MIX_DIRECT);
     return CG_OK;
@@ -35,19 +38,26 @@ static int direct(cudaStream_t stream, const cg_mix_plan *plan, size_t tiles, co
     return CG_OK;
 }
 
+template <uint32_t SHIFT>
+static int fused_rounds(cudaStream_t stream, const cg_mix_plan *plan, size_t tiles, const float *x, size_t ldx,
+                        float *y, size_t ldy, cg_err *err) {
+    if (tiles > INT32_MAX) return cg_fail(err, CG_EVALUE, "x: too many columns for one launch");
+    const size_t shared = cg_mix_room(plan->n, plan->rounds, SHIFT);
+    CG_CUDA(cudaFuncSetAttribute(fused_kernel<SHIFT>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 static_cast<int>(shared)),
+            err);
+    fused_kernel<SHIFT><<<static_cast<unsigned>(tiles), CG_MIX_THREADS, shared, stream>>>(*plan, x, ldx, y, ldy);
+    CG_CUDA_LAUNCHED(err);
+    return CG_OK;
+}
+
 int cg_cuda_mix_f32(int device, void *stream, const cg_mix_plan *plan, size_t tiles, size_t width, int fused,
                     const float *x, size_t ldx, float *y, size_t ldy, float *work, cg_err *err) {
     if (plan->n == 0 || tiles == 0) return CG_OK;
     CG_ON_DEVICE(device, err);
-    if (!fused) return direct(cg_stream(stream), plan, tiles, x, ldx, y, ldy, work, err);
-    if (tiles > INT32_MAX) return cg_fail(err, CG_EVALUE, "x: too many columns for one launch");
-    const size_t shared = 2 * plan->n * width * sizeof(float);
-    CG_CUDA(cudaFuncSetAttribute(fused_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
-            err);
-    uint32_t shift = 0;
-    while (static_cast<size_t>(1) << shift < width) shift++;
-    fused_kernel<<<static_cast<unsigned>(tiles), CG_MIX_THREADS, shared, cg_stream(stream)>>>(*plan, x, ldx, y, ldy,
-                                                                                              shift);
-    CG_CUDA_LAUNCHED(err);
-    return CG_OK;
+    const cudaStream_t s = cg_stream(stream);
+    if (!fused) return direct(s, plan, tiles, x, ldx, y, ldy, work, err);
+    if (width == 8) return fused_rounds<3>(s, plan, tiles, x, ldx, y, ldy, err);
+    if (width == 16) return fused_rounds<4>(s, plan, tiles, x, ldx, y, ldy, err);
+    return fused_rounds<5>(s, plan, tiles, x, ldx, y, ldy, err);
 }

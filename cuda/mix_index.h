@@ -1,14 +1,14 @@
 /* cuda/mix_index.h -- the bodies of the mixing kernels: which element of X a thread computes, and from which.
  *
- * A tile is up to `width` columns of one column block, all rows. Fused: a block of threads keeps its tile in shared
- * memory, twice, and goes back and forth between the two for all rounds; X is read once and written once. Since the
- * whole tile is read before anything of it is written, y may be x. Direct, where not even a narrow tile of all rows
- * fits: one launch a round, from one matrix in device memory to another. */
+ * A tile is up to `width` columns of one column block, all rows. Fused: a block of threads copies its tile into shared
+ * memory, goes back and forth between that and a second one for all rounds but the last, which writes y; X is read once
+ * and written once. Since the whole tile is read before anything of it is written, y may be x. Direct, where not even a
+ * narrow tile of all rows fits: one launch a round, from one matrix in device memory to another. */
 #ifndef CG_CUDA_MIX_INDEX_H
 #define CG_CUDA_MIX_INDEX_H
-#include "shim.h"
+#include "tile_index.h"
 
-typedef struct cg_mix_entry { /* x[row] += weight x[from] */
+typedef struct CG_ALIGNED(8) cg_mix_entry { /* x[row] += weight x[from] */
     uint32_t from;
     float weight;
 } cg_mix_entry;
@@ -36,11 +36,17 @@ enum {
     CG_MIX_ROWS = 16     /* rows a thread of it computes */
 };
 
-/* The widest tile, of 2^shift columns, of which two copies of all n rows fit in `shared` bytes; 0 if none does. 8
- * columns are 32 bytes, the least that memory delivers; 32 are a whole line. */
-CG_BOTH uint32_t cg_mix_shift(size_t n, size_t shared) {
+/* Bytes of shared memory of a fused block: a quad a thread, and n rows of a tile of 2^shift columns, twice from two
+ * rounds on. */
+CG_BOTH size_t cg_mix_room(size_t n, size_t rounds, uint32_t shift) {
+    return CG_MIX_THREADS * sizeof(cg_quad) + (rounds > 1 ? 2 : 1) * n * (sizeof(float) << shift);
+}
+
+/* The widest tile, of 2^shift columns, that fits in `shared` bytes; 0 if none does. 8 columns are 32 bytes, the least
+ * that memory delivers; 32 are a whole line. */
+CG_BOTH uint32_t cg_mix_shift(size_t n, size_t rounds, size_t shared) {
     for (uint32_t shift = CG_MIX_WIDEST; shift >= CG_MIX_NARROWEST; shift--)
-        if (n <= shared / (2 * sizeof(float) << shift)) return shift;
+        if (cg_mix_room(n, rounds, shift) <= shared) return shift;
     return 0;
 }
 
@@ -56,40 +62,69 @@ CG_BODY const uint32_t *cg_mix_matrix(const cg_mix_plan *k, size_t round, size_t
     return k->start + (size_t)k->which[round * k->blocks + block] * (k->n + 1);
 }
 
-/* The entries of a row in order, one FMA each, from 0: the bits of the CPU's kernels that have FMA. src: quad q of row
- * 0; rows `quads` apart. */
+/* The entries of a row in order, one FMA each, from 0: the bits of the CPU's kernels that have FMA. Four entries are
+ * loaded at once, so that they do not wait for each other. src: quad q of row 0; rows `quads` apart. */
 CG_BODY cg_quad cg_mix_quad(const cg_mix_plan *k, const uint32_t *start, size_t row, const cg_quad *src,
                             uint32_t quads) {
     cg_quad sum = {{0.0f, 0.0f, 0.0f, 0.0f}};
-    for (uint32_t e = start[row]; e < start[row + 1]; e++) {
-        const cg_mix_entry entry = k->entries[e];
-        const cg_quad x = src[(size_t)entry.from * quads];
-        for (int i = 0; i < 4; i++) sum.v[i] = fmaf(entry.weight, x.v[i], sum.v[i]);
+    const uint32_t end = start[row + 1];
+    for (uint32_t e = start[row]; e < end; e += 4) {
+        cg_mix_entry entry[4];
+        cg_quad x[4];
+        CG_UNROLL(4)
+        for (uint32_t i = 0; i < 4; i++) entry[i] = k->entries[e + i < end ? e + i : e];
+        CG_UNROLL(4)
+        for (uint32_t i = 0; i < 4; i++) x[i] = src[entry[i].from * quads];
+        CG_UNROLL(4)
+        for (uint32_t i = 0; i < 4; i++)
+            for (int c = 0; c < 4 && e + i < end; c++) sum.v[c] = fmaf(entry[i].weight, x[i].v[c], sum.v[c]);
     }
     return sum;
 }
 
-/* All rounds of one tile of 2^shift columns, by at least 2^shift threads, a power of two. room: 2 n quads of a tile in
- * shared memory. */
+/* The last round, from shared memory to y. Where rows of y are not aligned, a warp turns its quads into rows of single
+ * columns by way of `turn`, a quad a thread. */
+CG_BODY void cg_mix_last(const cg_mix_plan *k, const uint32_t *start, const cg_quad *from, float *y, size_t ldy,
+                         size_t cols, uint32_t shift, uint32_t threads, cg_quad *turn) {
+    const uint32_t width = 1u << shift, quads = width / 4;
+    const int aligned = cg_aligned(y, ldy) && cols >= width;
+    for (size_t first = 0; first < k->n; first += threads / quads) {
+        CG_EACH_THREAD(t, threads) {
+            const size_t row = first + t / quads;
+            const uint32_t q = t % quads;
+            if (row < k->n) {
+                const cg_quad sum = cg_mix_quad(k, start, row, from + q, quads);
+                if (aligned)
+                    *(cg_quad *)(y + row * ldy + 4 * q) = sum;
+                else
+                    turn[t] = sum;
+            }
+        }
+        CG_WARP_BARRIER();
+        CG_EACH_THREAD(t, threads) {
+            for (uint32_t i = 0; i < 4 && !aligned; i++) {
+                const uint32_t at = t / 32 * 128 + i * 32 + t % 32, c = at % width;
+                const size_t row = first + at / width;
+                if (row < k->n && c < cols) y[row * ldy + c] = ((const float *)turn)[at];
+            }
+        }
+        CG_WARP_BARRIER();
+    }
+}
+
+/* All rounds of one tile of 2^shift columns, by CG_MIX_THREADS threads. room: cg_mix_room bytes of shared memory. */
 CG_BODY void cg_mix_fused_body(const cg_mix_plan *k, const float *x, size_t ldx, float *y, size_t ldy, uint32_t shift,
                                size_t tile, uint32_t threads, cg_quad *room) {
-    const uint32_t width = 1u << shift, quads = width / 4;
-    const cg_mix_tile at = cg_mix_tile_at(k, width, tile);
+    const uint32_t quads = (1u << shift) / 4;
+    const cg_mix_tile at = cg_mix_tile_at(k, (size_t)1 << shift, tile);
     CG_BLOCK();
-    cg_quad *from = room, *to = room + k->n * quads;
-    CG_EACH_THREAD(t, threads) {
-        const uint32_t c = t % width;
-        float *const in = (float *)from;
-        CG_UNROLL(8)
-        for (size_t row = t >> shift; row < k->n; row += threads >> shift)
-            in[(row << shift) + c] = c < at.cols ? x[row * ldx + at.col + c] : 0.0f;
-    }
-    CG_BARRIER();
-    for (size_t r = 0; r < k->rounds; r++) {
+    cg_quad *from = room + threads, *to = from + k->n * quads;
+    cg_tile_load(k->n, x + at.col, ldx, NULL, at.cols, shift, threads, (float *)from);
+    for (size_t r = 0; r + 1 < k->rounds; r++) {
         const uint32_t *const start = cg_mix_matrix(k, r, at.block);
         CG_EACH_THREAD(t, threads) {
             const uint32_t q = t % quads;
-            for (size_t row = t >> (shift - 2); row < k->n; row += threads >> (shift - 2))
+            for (size_t row = t / quads; row < k->n; row += threads / quads)
                 to[row * quads + q] = cg_mix_quad(k, start, row, from + q, quads);
         }
         CG_BARRIER();
@@ -97,12 +132,7 @@ CG_BODY void cg_mix_fused_body(const cg_mix_plan *k, const float *x, size_t ldx,
         from = to;
         to = swap;
     }
-    CG_EACH_THREAD(t, threads) {
-        const uint32_t c = t % width;
-        const float *const out = (const float *)from;
-        for (size_t row = t >> shift; row < k->n && c < at.cols; row += threads >> shift)
-            y[row * ldy + at.col + c] = out[(row << shift) + c];
-    }
+    cg_mix_last(k, cg_mix_matrix(k, k->rounds - 1, at.block), from, y + at.col, ldy, at.cols, shift, threads, room);
 }
 
 /* One round of CG_MIX_ROWS rows of a tile of CG_MIX_DIRECT columns, a thread a column. src and dst do not overlap. */

@@ -14,8 +14,7 @@ int cg_cuda_norms_f32(int device, void *stream, size_t rows, size_t dim, const f
 /* index[b] = the key of least squared distance to query b among those with at most `bound`, the lowest of equals, or
  * -1; distance[b] = its square root, or infinity. Bits are those of csrc/cache's kernels with FMA. A distance that is
  * not finite never wins. qq, kk from cg_cuda_norms_f32; lo, hi: work space.
- * Floor: 2 batch keys dim flops on tensor cores.
- */
+ * Floor: 2 batch keys dim flops on tensor cores; where no key can be ruled out, reading all keys once a query. */
 int cg_cuda_nearest_f32(int device, void *stream, const cg_nearest *n, float bound, int64_t *index, float *distance,
                         cg_err *err);
 

@@ -17,8 +17,8 @@ enum {
     CG_NEAREST_THREADS = 128, /* of the kernels other than the filter */
     CG_NEAREST_GROUP = 32,    /* keys that share a bound */
     CG_NEAREST_CHUNKS = 64,   /* chunks of 16 columns that are measured at a time */
-    CG_FILTER_GROUPS = CG_TENSOR_COLS / CG_NEAREST_GROUP,
-    CG_FILTER_PITCH = CG_TENSOR_ROWS + 8 /* floats from one lane's bounds to the next: banks differ */
+    CG_FILTER_GROUPS = CG_TENSOR_TILE / CG_NEAREST_GROUP,
+    CG_FILTER_PITCH = CG_TENSOR_TILE + 8 /* floats from one lane's bounds to the next: banks differ */
 };
 
 /* The product's error twice, (dim / 2 + 4) 2^-23 for the norms and sums of f, at most (dim / 8 + 12) 2^-23 for D, which
@@ -74,8 +74,8 @@ typedef union cg_filter_room {
 
 /* wide: cg_nearest_wide(n), as a constant. */
 CG_BODY void cg_filter_body(const cg_nearest *n, int wide, size_t tile, cg_filter_room *room) {
-    const size_t down = cg_div_up(n->batch, CG_TENSOR_ROWS), groups = cg_nearest_groups(n);
-    const size_t query0 = tile % down * CG_TENSOR_ROWS, key0 = tile / down * CG_TENSOR_COLS;
+    const size_t down = cg_div_up(n->batch, CG_TENSOR_TILE), groups = cg_nearest_groups(n);
+    const size_t query0 = tile % down * CG_TENSOR_TILE, key0 = tile / down * CG_TENSOR_TILE;
     const float slack = CG_NEAREST_SLACK(n->dim), tiny = CG_NEAREST_TINY(n->dim);
     const cg_gemm g = cg_nearest_product(n);
     CG_THREADS_OWN(cg_tensor_own, own, CG_TENSOR_THREADS);
@@ -97,7 +97,8 @@ CG_BODY void cg_filter_body(const cg_nearest *n, int wide, size_t tile, cg_filte
                     norm = fmaxf(norm, bounded ? square : INFINITY);
                 }
             }
-            if (t % 32 < 4) room->bound.norm[group][t % 4] = norm; /* every warp of these keys the same */
+            if (t % (32 * CG_TENSOR_WARPS_DOWN) < 4)
+                room->bound.norm[group][t % 4] = norm; /* of a warp of these keys */
             CG_UNROLL(16)
             for (uint32_t i = 0; i < 2 * CG_TENSOR_DOWN; i++) {
                 float least = INFINITY;
@@ -114,7 +115,7 @@ CG_BODY void cg_filter_body(const cg_nearest *n, int wide, size_t tile, cg_filte
     }
     CG_BARRIER();
     CG_EACH_THREAD(t, CG_TENSOR_THREADS) {
-        for (uint32_t item = t; item < CG_FILTER_GROUPS * CG_TENSOR_ROWS; item += CG_TENSOR_THREADS) {
+        for (uint32_t item = t; item < CG_FILTER_GROUPS * CG_TENSOR_TILE; item += CG_TENSOR_THREADS) {
             const uint32_t group = item % CG_FILTER_GROUPS, row = item / CG_FILTER_GROUPS;
             const size_t query = query0 + row, at = key0 / CG_NEAREST_GROUP + group;
             if (query >= n->batch || at >= groups) continue;

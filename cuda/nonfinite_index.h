@@ -16,8 +16,8 @@ enum { CG_SEEK_THREADS = 256, CG_SEEK_PIECE = 4096 /* columns */ };
         CG_BARRIER();                                                                                                  \
     }
 
-/* part[block] = i p + c of the first value that is not finite in the block's piece, i counting the rows that count, or
- * CG_NOWHERE. room: one value a thread. */
+/* By CG_SEEK_THREADS threads: part[block] = i p + c of the first value that is not finite in the block's piece, i
+ * counting the rows that count, or CG_NOWHERE. room: one value a thread. */
 CG_BODY void cg_seek_body(size_t p, const float *x, size_t ldx, const int64_t *rows, uint64_t *part, size_t block,
                           uint32_t threads, uint64_t *room) {
     CG_BLOCK();
@@ -25,9 +25,14 @@ CG_BODY void cg_seek_body(size_t p, const float *x, size_t ldx, const int64_t *r
     const size_t cols = p - first < CG_SEEK_PIECE ? p - first : CG_SEEK_PIECE;
     const float *const row = cg_fleet_row(x, ldx, rows, i) + first;
     CG_EACH_THREAD(t, threads) {
+        enum { OWN = CG_SEEK_PIECE / CG_SEEK_THREADS };
+        float v[OWN]; /* their loads do not wait for each other */
+        CG_UNROLL(16)
+        for (size_t j = 0; j < OWN; j++) v[j] = j * threads + t < cols ? row[j * threads + t] : 0.0f;
         room[t] = CG_NOWHERE;
-        for (CG_STRIDE(c, t, threads, cols))
-            if (!(fabsf(row[c]) <= FLT_MAX) && room[t] == CG_NOWHERE) room[t] = (uint64_t)i * p + first + c;
+        CG_UNROLL(16)
+        for (size_t j = OWN; j-- > 0;)
+            if (!(fabsf(v[j]) <= FLT_MAX)) room[t] = (uint64_t)i * p + first + j * threads + t;
     }
     CG_BARRIER();
     CG_REDUCE_LEAST(room, threads)

@@ -1,15 +1,14 @@
 #include "check.h"
 #include "router.h"
 
-static __global__ void layer_kernel(cg_router_layer layer) {
-    __shared__ float room[CG_ROUTER_THREADS];
-    cg_router_layer_body(&layer, blockIdx.x, blockDim.x, room);
+static __global__ void __launch_bounds__(CG_ROUTER_THREADS) layer_kernel(cg_router_layer layer, size_t rows) {
+    __shared__ float room[2 * CG_ROUTER_THREADS];
+    cg_router_layer_body(&layer, rows, blockIdx.x, room);
 }
 
-static __global__ void head_kernel(size_t width, size_t group, const float *h, const float *w, const float *b,
-                                   size_t sources, const int32_t *column, float *p) {
+static __global__ void __launch_bounds__(CG_ROUTER_THREADS) head_kernel(cg_router_head head, size_t rows) {
     __shared__ float room[CG_ROUTER_THREADS];
-    cg_router_head_body(width, group, h, w, *b, sources, column, p, blockIdx.x, blockDim.x, room);
+    cg_router_head_body(&head, rows, blockIdx.x, room);
 }
 
 static int check_rows(size_t rows, cg_err *err) {
@@ -20,19 +19,18 @@ int cg_cuda_router_layer_f32(int device, void *stream, size_t rows, const cg_rou
     const int rc = check_rows(rows, err);
     if (rc != CG_OK || rows == 0) return rc;
     CG_ON_DEVICE(device, err);
-    layer_kernel<<<static_cast<unsigned>(rows), CG_ROUTER_THREADS, 0, cg_stream(stream)>>>(*layer);
+    const unsigned blocks = static_cast<unsigned>(cg_div_up(rows, CG_ROUTER_ROWS));
+    layer_kernel<<<blocks, CG_ROUTER_THREADS, 0, cg_stream(stream)>>>(*layer, rows);
     CG_CUDA_LAUNCHED(err);
     return CG_OK;
 }
 
-int cg_cuda_router_head_f32(int device, void *stream, size_t rows, size_t width, size_t group, const float *h,
-                            const float *w, const float *b, size_t sources, const int32_t *column, float *p,
-                            cg_err *err) {
+int cg_cuda_router_head_f32(int device, void *stream, size_t rows, const cg_router_head *head, cg_err *err) {
     const int rc = check_rows(rows, err);
     if (rc != CG_OK || rows == 0) return rc;
     CG_ON_DEVICE(device, err);
-    head_kernel<<<static_cast<unsigned>(rows), CG_ROUTER_THREADS, 0, cg_stream(stream)>>>(width, group, h, w, b,
-                                                                                          sources, column, p);
+    const unsigned blocks = static_cast<unsigned>(cg_div_up(rows, CG_ROUTER_ROWS));
+    head_kernel<<<blocks, CG_ROUTER_THREADS, 0, cg_stream(stream)>>>(*head, rows);
     CG_CUDA_LAUNCHED(err);
     return CG_OK;
 }

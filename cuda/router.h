@@ -12,10 +12,8 @@ extern "C" {
 
 /* layer->out = ReLU(LayerNorm(...)) for `rows` rows (router_index.h). */
 int cg_cuda_router_layer_f32(int device, void *stream, size_t rows, const cg_router_layer *layer, cg_err *err);
-/* p: (queries, sources), of which row r of h sets [r / group, column[r % group]] to sigmoid(h_r . w + *b). */
-int cg_cuda_router_head_f32(int device, void *stream, size_t rows, size_t width, size_t group, const float *h,
-                            const float *w, const float *b, size_t sources, const int32_t *column, float *p,
-                            cg_err *err);
+/* head->p: (queries, sources), of which row r of h sets [r / group, column[r % group]] to sigmoid(h_r . w + *b). */
+int cg_cuda_router_head_f32(int device, void *stream, size_t rows, const cg_router_head *head, cg_err *err);
 
 #ifdef __cplusplus
 }

@@ -5,18 +5,16 @@
 #ifndef CG_CUDA_TENSOR_INDEX_H
 #define CG_CUDA_TENSOR_INDEX_H
 #include "feed_index.h"
-#ifndef CG_TENSOR_SET
-#define CG_TENSOR_SET 128, 128, 64, 64, 3, 2
-#endif
-#define CG_TENSOR_PICK(a, b, c, d, e, f)                                                                               \
-    CG_TENSOR_ROWS = a, CG_TENSOR_COLS = b, CG_TENSOR_DOWN = (c) / 16, CG_TENSOR_ALONG = (d) / 8,                      \
-    CG_TENSOR_STAGES = e, CG_TENSOR_BLOCKS = f
-#define CG_TENSOR_PICK_(...) CG_TENSOR_PICK(__VA_ARGS__)
+#include "warp.h"
 
 enum {
-    CG_TENSOR_PICK_(CG_TENSOR_SET), /* rows of A, of B in a tile; products of 16 x 8 down and along a warp's part */
-    CG_TENSOR_WARPS_DOWN = CG_TENSOR_ROWS / (16 * CG_TENSOR_DOWN),
-    CG_TENSOR_WARPS_ALONG = CG_TENSOR_COLS / (8 * CG_TENSOR_ALONG),
+    CG_TENSOR_TILE = 128, /* rows of A and of B in a tile */
+    CG_TENSOR_DOWN = 4,   /* products of 16 x 8 down and along a warp's part of it */
+    CG_TENSOR_ALONG = 8,
+    CG_TENSOR_STAGES = 3, /* chunks on their way or in use */
+    CG_TENSOR_BLOCKS = 2, /* on a processor at a time */
+    CG_TENSOR_WARPS_DOWN = CG_TENSOR_TILE / (16 * CG_TENSOR_DOWN),
+    CG_TENSOR_WARPS_ALONG = CG_TENSOR_TILE / (8 * CG_TENSOR_ALONG),
     CG_TENSOR_THREADS = 32 * CG_TENSOR_WARPS_DOWN * CG_TENSOR_WARPS_ALONG
 };
 
@@ -26,8 +24,7 @@ enum {
 #define CG_TENSOR_SLACK(dim) (0x1p-9f + (float)((dim) + 16) * 0x1p-22f)
 
 typedef struct cg_tensor_room {
-    cg_quad a[CG_TENSOR_STAGES][CG_TENSOR_ROWS * CG_FEED_QUADS];
-    cg_quad b[CG_TENSOR_STAGES][CG_TENSOR_COLS * CG_FEED_QUADS];
+    cg_quad a[CG_TENSOR_STAGES][CG_TENSOR_TILE * CG_FEED_QUADS], b[CG_TENSOR_STAGES][CG_TENSOR_TILE * CG_FEED_QUADS];
 } cg_tensor_room;
 
 /* What a thread owns: sums, and the operands of products of eight columns. */
@@ -67,8 +64,7 @@ CG_BODY void cg_tensor_tile(const cg_gemm *g, int wide, size_t row0, size_t col0
     CG_NO_BARRIER();
     for (uint32_t ahead = 0; ahead + 1 < CG_TENSOR_STAGES; ahead++) {
         CG_EACH_THREAD(t, CG_TENSOR_THREADS)
-        cg_feed_ask(g, wide, &CG_OWN(feed, t), CG_TENSOR_ROWS, CG_TENSOR_COLS, CG_TENSOR_THREADS, t, room->a[ahead],
-                    room->b[ahead]);
+        cg_feed_ask(g, wide, &CG_OWN(feed, t), CG_TENSOR_TILE, CG_TENSOR_THREADS, t, room->a[ahead], room->b[ahead]);
         CG_NO_BARRIER();
         CG_COPIES_SENT();
     }
@@ -77,8 +73,7 @@ CG_BODY void cg_tensor_tile(const cg_gemm *g, int wide, size_t row0, size_t col0
     for (size_t at = 0; at < g->k; at += CG_FEED_CHUNK) {
         CG_COPIES_WAIT(CG_TENSOR_STAGES - 2);
         CG_EACH_THREAD(t, CG_TENSOR_THREADS)
-        cg_feed_ask(g, wide, &CG_OWN(feed, t), CG_TENSOR_ROWS, CG_TENSOR_COLS, CG_TENSOR_THREADS, t, room->a[next],
-                    room->b[next]);
+        cg_feed_ask(g, wide, &CG_OWN(feed, t), CG_TENSOR_TILE, CG_TENSOR_THREADS, t, room->a[next], room->b[next]);
         CG_NO_BARRIER();
         CG_COPIES_SENT();
         const cg_quad *const a = room->a[here], *const b = room->b[here];
@@ -104,6 +99,6 @@ CG_BODY void cg_tensor_tile(const cg_gemm *g, int wide, size_t row0, size_t col0
 }
 
 CG_BOTH size_t cg_tensor_tiles(size_t m, size_t n) {
-    return cg_div_up(m, CG_TENSOR_ROWS) * cg_div_up(n, CG_TENSOR_COLS);
+    return cg_div_up(m, CG_TENSOR_TILE) * cg_div_up(n, CG_TENSOR_TILE);
 }
 #endif

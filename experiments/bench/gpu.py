@@ -28,6 +28,8 @@ from collegium import _core, cuda, dl, rag
 
 ROOT = Path(__file__).resolve().parents[2]
 NO_GPU = 3  # exit status
+BATCH = 32  # samples of a local step
+PAPER_STEPS = 500 * 20  # of each node: SkipTrain(4, 4) trains in half of 1,000 rounds
 Calls = dict[str, Callable[[], object]]
 
 
@@ -150,14 +152,14 @@ def mixing(s: Sizes) -> list[common.Row]:
     W = dl.topology.regular(n, min(6, n - 2), seed=1).mixing()
     x, y = cuda.zeros_rows(n, p), cuda.zeros_rows(n, p)
     x.fill_from(np.random.default_rng(0).standard_normal((n, p), np.float32))
-    stream, pitch = cuda.current_stream(), 4 * x.strides[0]
+    stream, whole = cuda.current_stream(), 4 * x.strides[0] * n  # one piece, padding included
     source, target = (cuda.view(a, "x", np.float32, 2) for a in (x, y))
     rows = []
     for rounds in (1, 4):
         table = [[(W.indptr, W.indices, W.weights)]] * rounds
         plan = cuda.MixPlan(table, np.array([0, p]), n)
         calls: Calls = {
-            "copy": lambda: module.copy(0, stream, y.address, pitch, x.address, pitch, 4 * p, n),
+            "copy": lambda: module.copy(0, stream, y.address, whole, x.address, whole, whole, 1),
             "plan.run": lambda plan=plan: plan.run(source, target, stream),
             "dl.mix": lambda rounds=rounds: dl.mix(x, W, rounds, out=y),
         }
@@ -165,7 +167,7 @@ def mixing(s: Sizes) -> list[common.Row]:
             calls["torch.sparse"] = torch_sparse(W, x, rounds)
         rows += rows_of(timed(calls, s), "plan.run", "copy", bytes_=8.0 * n * p, n=n, P=p, rounds=rounds)
     calls = {
-        "copy": lambda: module.copy(0, stream, y.address, pitch, x.address, pitch, 4 * p, n),
+        "copy": lambda: module.copy(0, stream, y.address, whole, x.address, whole, whole, 1),
         "consensus": lambda: cuda.consensus(x),
         "average": lambda: cuda.average(x, np.full(n, 1 / n)),
     }
@@ -256,12 +258,88 @@ def router(s: Sizes) -> list[common.Row]:
     return rows_of(timed(calls, s), "RouterForward", "products", flops=flops, B=b, N=n, d=d)
 
 
+def training(s: Sizes) -> list[common.Row]:
+    """A local step of all nodes' LeNets on images of CIFAR-10's shape, through `Simulation`; floor: as many operations
+    of a large TF32 product by cuBLAS; peer: one node after another on the device, as the published code does."""
+    torch = torch_cuda()
+    if not torch:
+        print("training: torch sees no GPU, not timed")
+        return []
+    from collegium import data
+    from collegium.dl.torch_models import training_flops
+
+    n, steps, rng = s.nodes, 4, np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (n * 195, 3, 32, 32), dtype=np.uint8), rng.integers(0, 10, n * 195)
+    parts = data.Dataset(x, y, x[:1024], y[:1024]).partition(n, seed=1)
+    flops = n * float(training_flops(dl.models.gn_lenet(), BATCH))
+    a = torch.randn(8192, 8192, device="cuda")
+    torch.backends.cuda.matmul.allow_tf32 = True
+    product = timed({"tf32": lambda: a @ a}, s)["tf32"].median
+    torch.backends.cuda.matmul.allow_tf32 = False
+    floor = product * flops / (2 * 8192.0**3)
+    rows: list[common.Row] = [{"what": "TF32 product", "n": n, "B": BATCH, "ms a step": 1e3 * floor, "of floor": 1.0}]
+    for graph in ("off", "on"):
+        torch.cuda.reset_peak_memory_stats()
+        sim = dl.Simulation(
+            dl.topology.regular(n, min(6, n - 2), seed=1), model=dl.models.gn_lenet(), data=parts, batch_size=BATCH,
+            lr=0.1, local_steps=steps, seed=1, device="cuda", cuda_graph=graph,
+        )  # fmt: skip
+        sim.run(2, eval_samples=0)
+        seconds = []
+        for _ in range(s.samples):
+            before = sim.ledger.seconds["train"]
+            sim.run(sim.round + 1, eval_samples=0)
+            seconds.append((sim.ledger.seconds["train"] - before) / steps)
+        step, evaluated = statistics.median(seconds), sim.ledger.seconds["evaluate"]
+        sim.evaluate(1024)
+        start = time.perf_counter()
+        sim.evaluate(1024)
+        evaluated = time.perf_counter() - start
+        minutes = (PAPER_STEPS * step + 25 * evaluated * 5000 / 1024) / 60
+        rows.append(
+            {
+                "what": f"all at once, graphs {graph}", "n": n, "B": BATCH, "ms a step": 1e3 * step,
+                "of floor": floor / step, "TFLOP/s": flops / step / 1e12, "s an evaluation on 1,024": evaluated,
+                "GiB": torch.cuda.max_memory_allocated() / 2**30, "minutes of T=1000": minutes,
+            }
+        )  # fmt: skip
+        del sim
+    few = min(16, n)
+    one_by_one = _one_by_one(torch, parts, few) * n / few
+    rows.append({"what": "one after another", "n": n, "B": BATCH, "ms a step": 1e3 * one_by_one})
+    for row in rows:
+        row["ratio"] = float(row["ms a step"]) / (1e3 * step)
+    return rows
+
+
+def _one_by_one(torch: Any, parts: Any, nodes: int) -> float:
+    """Seconds of a local step of each of `nodes` modules in turn, samples on the device already."""
+    modules = [dl.models.gn_lenet()().cuda() for _ in range(nodes)]
+    optimizers = [torch.optim.SGD(m.parameters(), lr=0.1) for m in modules]
+    x = torch.as_tensor(parts.dataset.x[:BATCH], device="cuda").float().div_(255)
+    y = torch.as_tensor(parts.dataset.y[:BATCH], device="cuda")
+
+    def step() -> None:
+        for module, optimizer in zip(modules, optimizers):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(module(x), y).backward()
+            optimizer.step()
+        torch.cuda.synchronize()
+
+    step()
+    start = time.perf_counter()
+    for _ in range(3):
+        step()
+    return (time.perf_counter() - start) / 3
+
+
 FAMILIES: dict[str, Callable[[Sizes], list[common.Row]]] = {
     "mixing": mixing,
     "noise": noise,
     "nearest": nearest,
     "crossover": crossover,
     "router": router,
+    "training": training,
 }
 
 
@@ -270,7 +348,8 @@ def measure(sizes: Sizes) -> dict[str, list[common.Row]]:
     rows = {}
     for name, family in FAMILIES.items():
         rows[name] = family(sizes)
-        common.table(name, rows[name])
+        if rows[name]:
+            common.table(name, rows[name])
     return rows
 
 

@@ -76,24 +76,36 @@ def schedules(task: Task) -> dict[str, tuple[int, dl.Schedule]]:
     return named
 
 
-def simulation(task: Task, schedule: dl.Schedule, degree: int, seed: int) -> dl.Simulation:
+def simulation(task: Task, schedule: dl.Schedule, degree: int, seed: int, device: str = "cpu") -> dl.Simulation:
     """Half of the test set is validation, as in the paper."""
     return dl.Simulation(
         dl.topology.regular(task.nodes, degree, seed=seed), schedule=schedule,
         model=model(task), data=parts(task, seed), validation=0.5, transform=normalised,
         local_steps=task.local_steps, batch_size=task.batch_size, lr=task.lr, energy=fleet(task), seed=seed,
+        device=device,
     )  # fmt: skip
 
 
-def run(task: Task, seeds: Iterable[int], out: Path, progress: bool | None = None) -> Any:
-    """Every schedule on every graph; resumes what it finds in `out`. Prints and returns the frame of the ends."""
+def run(
+    task: Task,
+    seeds: Iterable[int],
+    out: Path,
+    progress: bool | None = None,
+    *,
+    device: str = "cpu",
+    only: str | None = None,
+) -> Any:
+    """Every schedule (or the one named `only`) on every graph; resumes what it finds in `out`. Prints and returns the
+    frame of the ends."""
     import pandas as pd
 
     rows = []
     for degree in task.degrees:
         for name, (rounds, schedule) in schedules(task).items():
+            if only not in (None, name):
+                continue
             for seed in seeds:
-                sim = simulation(task, schedule, degree, seed)
+                sim = simulation(task, schedule, degree, seed, device)
                 sim.history.name = f"{name}, {degree}-regular, seed {seed}"
                 folder = out / task.name / f"{name.replace(' ', '').replace(',', '_')}-{degree}-{seed}"
                 hist = sim.run(
@@ -103,11 +115,12 @@ def run(task: Task, seeds: Iterable[int], out: Path, progress: bool | None = Non
                 hist.report(folder / "report.html")
                 end = sim.evaluate(task.end_samples)
                 rows.append({"degree": degree, "setting": name, "seed": seed, **end, "seconds": sim.ledger.seconds})
+                spent = ", ".join(f"{what} {s:.1f} s" for what, s in sim.ledger.seconds.items())
                 print(
                     f"{degree}-regular seed {seed} {name:25} "
                     f"accuracy {end['accuracy']:.4f} ± {end['accuracy_std']:.4f}  "
                     f"mean model {end['mean_model_accuracy']:.4f}  consensus {hist.last['consensus']:.3f}  "
-                    f"trainings {hist.last['trainings']}  {hist.last['energy_wh']:.3f} Wh",
+                    f"trainings {hist.last['trainings']}  {hist.last['energy_wh']:.3f} Wh  ({spent})",
                     flush=True,
                 )
     frame = pd.DataFrame(rows)

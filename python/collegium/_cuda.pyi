@@ -48,7 +48,9 @@ def dlpack_make(
 ) -> Any: ...  # a capsule that holds the owner
 
 # ---- aggregate ----
-def mix_tile(device: int, n: int, /) -> tuple[int, int]: ...  # columns of a tile, 1 if all rounds are one launch
+def mix_tile(
+    device: int, n: int, rounds: int, /
+) -> tuple[int, int]: ...  # columns of a tile, 1 if all rounds are one launch
 def mix(
     device: int,
     stream: int,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,12 @@ DLPACK_CUDA = (2, 13)  # kDLCUDA, kDLCUDAManaged
 
 def library_of(x: Any) -> str:
     """ "torch" or "cupy" for their arrays and arrays made of these, else ""."""
-    names = (c.__module__.partition(".")[0] for c in type(x).__mro__)
+    return _library_of(type(x))  # type: ignore[arg-type]  # types are hashable
+
+
+@functools.lru_cache(256)
+def _library_of(kind: type) -> str:
+    names = (c.__module__.partition(".")[0] for c in kind.__mro__)
     return next((n for n in names if n in ("torch", "cupy")), "")
 
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core
 from .errors import Diverged
 
 if TYPE_CHECKING:
@@ -81,7 +80,8 @@ class Learner(Protocol):
     Optional, each needed by one feature only: `state_dict()` and `load_state_dict(state)`, name -> array or JSON value
     of all that training changes beside X (checkpoints); `fingerprint()`, JSON values that must be the same when a
     checkpoint is resumed; `test_size` and evaluate(X, samples), int64 indices into the test set (eval_samples,
-    validation); `warm_start(state)`, if a state_dict holds more than X.
+    validation); `warm_start(state)`, if a state_dict holds more than X; `device`, "cuda:N" for a learner that works on
+    a matrix in a device's memory (X is then a `cuda.Array`).
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -239,7 +239,7 @@ class Executor:
             self.ledger.energy_wh += wh
 
     def _check(self, record: Train) -> None:
-        bad = _core.find_nonfinite(self.population.X, record.rows)
+        bad = self.population.find_nonfinite(record.rows)
         if bad is not None:
             raise Diverged(int(bad[0]), record.round, self.population.describe(int(bad[1])))
 

@@ -120,9 +120,9 @@ int cg_cuda_stream_sync(int device, void *stream, cg_err *err) {
 
 /* ---- mix.h ---- */
 
-int cg_cuda_mix_tile(int device, size_t n, size_t *width, int *fused, cg_err *err) {
+int cg_cuda_mix_tile(int device, size_t n, size_t rounds, size_t *width, int *fused, cg_err *err) {
     ALIVE(device, err);
-    const uint32_t shift = cg_mix_shift(n, HOST_SHARED);
+    const uint32_t shift = cg_mix_shift(n, rounds, HOST_SHARED);
     *fused = shift > 0;
     *width = *fused ? (size_t)1 << shift : CG_MIX_DIRECT;
     return CG_OK;
@@ -146,7 +146,7 @@ int cg_cuda_mix_f32(int device, void *stream, const cg_mix_plan *plan, size_t ti
     uint32_t shift = 0;
     while ((size_t)1 << shift < width) shift++;
     for (size_t tile = 0; tile < tiles && fused; tile++) {
-        cg_quad *const room = room_for(2 * plan->n * width * sizeof(float));
+        cg_quad *const room = room_for(cg_mix_room(plan->n, plan->rounds, shift));
         cg_mix_fused_body(plan, x, ldx, y, ldy, shift, tile, CG_MIX_THREADS, room);
         free(room);
     }
@@ -170,10 +170,14 @@ int cg_cuda_consensus_f32(int device, void *stream, size_t p, const float *x, si
                           double *mean, double *part, double *sum_sq, cg_err *err) {
     (void)stream;
     ALIVE(device, err);
+    const size_t blocks = cg_div_up(p, CG_CONSENSUS_COLUMNS);
+    for (size_t b = 0; b < blocks; b++) {
+        double *const room = room_for(cg_consensus_room(k));
+        cg_consensus_body(p, x, ldx, k, rows, mean, part, b, CG_CONSENSUS_THREADS, room);
+        free(room);
+    }
     double *const room = room_for(256 * sizeof *room);
-    for (size_t b = 0; b < cg_div_up(p, CG_COLUMNS); b++)
-        cg_consensus_body(p, x, ldx, k, rows, mean, part, b, CG_COLUMNS, room);
-    cg_sum_body(cg_div_up(p, CG_COLUMNS), part, sum_sq, 256, room);
+    cg_sum_body(blocks, part, sum_sq, 256, room);
     free(room);
     return CG_OK;
 }
@@ -182,8 +186,8 @@ int cg_cuda_average_f32(int device, void *stream, size_t p, const float *x, size
                         const float *weights, float *out, cg_err *err) {
     (void)stream;
     ALIVE(device, err);
-    for (size_t b = 0; b < cg_div_up(p, CG_COLUMNS); b++)
-        cg_average_body(p, x, ldx, k, rows, weights, out, b, CG_COLUMNS);
+    for (size_t b = 0; b < cg_div_up(p, CG_AVERAGE_COLUMNS); b++)
+        cg_average_body(p, x, ldx, k, rows, weights, out, b, CG_AVERAGE_COLUMNS);
     return CG_OK;
 }
 
@@ -240,20 +244,17 @@ int cg_cuda_nearest_f32(int device, void *stream, const cg_nearest *n, float bou
 int cg_cuda_router_layer_f32(int device, void *stream, size_t rows, const cg_router_layer *layer, cg_err *err) {
     (void)stream;
     ALIVE(device, err);
-    float *const room = room_for(CG_ROUTER_THREADS * sizeof *room);
-    for (size_t row = 0; row < rows; row++) cg_router_layer_body(layer, row, CG_ROUTER_THREADS, room);
+    float *const room = room_for(2 * CG_ROUTER_THREADS * sizeof *room);
+    for (size_t b = 0; b < cg_div_up(rows, CG_ROUTER_ROWS); b++) cg_router_layer_body(layer, rows, b, room);
     free(room);
     return CG_OK;
 }
 
-int cg_cuda_router_head_f32(int device, void *stream, size_t rows, size_t width, size_t group, const float *h,
-                            const float *w, const float *b, size_t sources, const int32_t *column, float *p,
-                            cg_err *err) {
+int cg_cuda_router_head_f32(int device, void *stream, size_t rows, const cg_router_head *head, cg_err *err) {
     (void)stream;
     ALIVE(device, err);
     float *const room = room_for(CG_ROUTER_THREADS * sizeof *room);
-    for (size_t row = 0; row < rows; row++)
-        cg_router_head_body(width, group, h, w, *b, sources, column, p, row, CG_ROUTER_THREADS, room);
+    for (size_t b = 0; b < cg_div_up(rows, CG_ROUTER_ROWS); b++) cg_router_head_body(head, rows, b, room);
     free(room);
     return CG_OK;
 }

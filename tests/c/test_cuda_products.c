@@ -158,7 +158,8 @@ static void test_router(size_t queries, size_t group, size_t width) {
     const cg_router_layer l = {width, group, ldz, z, shift, dots, cross, gain, bias, out};
     cg_err err;
     CHECK(cg_cuda_router_layer_f32(0, NULL, rows, &l, &err) == CG_OK);
-    CHECK(cg_cuda_router_head_f32(0, NULL, rows, width, group, out, w, &b, sources, column, p, &err) == CG_OK);
+    const cg_router_head head = {width, group, sources, out, w, &b, column, p};
+    CHECK(cg_cuda_router_head_f32(0, NULL, rows, &head, &err) == CG_OK);
     for (size_t r = 0; r < rows; r++) {
         double logit = (double)b;
         layer(width, z + r / group * ldz, shift + r % group * width, dots[r], cross, gain, bias, h);

@@ -57,56 +57,62 @@ static void count_tiles(const uint64_t *col_start, size_t blocks, size_t width, 
         first_tile[b + 1] = first_tile[b] + cg_div_up((size_t)(col_start[b + 1] - col_start[b]), width);
 }
 
-static int equal_rows(const float *a, const float *b, size_t n, size_t p, size_t ld) {
+static int equal_rows(const float *a, size_t lda, const float *b, size_t ldb, size_t n, size_t p) {
     for (size_t i = 0; i < n; i++)
         for (size_t c = 0; c < p; c++)
-            if (!same(a[i * ld + c], b[i * ld + c])) return 0;
+            if (!same(a[i * lda + c], b[i * ldb + c])) return 0;
     return 1;
 }
 
-/* n nodes, p columns in three blocks (one of them empty), three rounds; row 0 holds a NaN. */
-static void test_mix(size_t n, size_t p) {
-    enum { ROUNDS = 3, BLOCKS = 3 };
-    const size_t ld = p + 5, cols[BLOCKS + 1] = {0, p / 3, p / 3, p};
-    const uint64_t col_start[BLOCKS + 1] = {0, p / 3, p / 3, p};
+/* n nodes, p columns in three blocks (one of them empty), one to three rounds; row 0 holds a NaN. Rows of y are padded
+ * by 5 floats, those of x by pad. */
+static void test_mix(size_t n, size_t p, size_t pad) {
+    enum { ROUNDS = 3, BLOCKS = 3, AFTER = 5 };
+    const size_t ldx = p + pad, ldy = p + AFTER, middle = p / 3, cols[BLOCKS + 1] = {0, middle, middle, p};
+    const uint64_t col_start[BLOCKS + 1] = {0, middle, middle, p};
     const uint32_t which[ROUNDS * BLOCKS] = {0, 1, 1, 1, 0, 0, 0, 0, 1};
     uint64_t first_tile[BLOCKS + 1];
     pair g;
     make_pair(&g, n);
-    g.plan.rounds = ROUNDS, g.plan.blocks = BLOCKS;
+    g.plan.blocks = BLOCKS;
     g.plan.col_start = col_start, g.plan.first_tile = first_tile, g.plan.which = which;
     const cg_csr *table[ROUNDS * BLOCKS];
     for (size_t i = 0; i < ROUNDS * BLOCKS; i++) table[i] = &g.csr[which[i]];
-    float *const x = numbers(n * ld, 7), *const want = numbers(n * ld, 8), *const y = numbers(n * ld, 8),
-                 *const z = numbers(n * ld, 9);
+    float *const x = numbers(n * ldx, 7), *const same_x = array(n * ldx, sizeof *x), *const want = numbers(n * ldy, 8),
+                 *const y = numbers(n * ldy, 8), *const z = numbers(n * ldy, 9);
     if (p > 0) x[p / 2] = NAN;
     cg_err err;
-    CHECK(cg_mix_f32(n, p, x, ld, want, ld, ROUNDS, BLOCKS, cols, table, &err) == CG_OK);
-    for (size_t width = 8; width <= 32; width *= 2) {
-        count_tiles(col_start, BLOCKS, width, first_tile);
-        CHECK(cg_cuda_mix_f32(0, NULL, &g.plan, first_tile[BLOCKS], width, 1, x, ld, y, ld, NULL, &err) == CG_OK);
-        CHECK(equal_rows(y, want, n, p, ld));
-        for (size_t i = 0; i < n; i++) CHECK(memcmp(y + i * ld + p, want + i * ld + p, 5 * sizeof *y) == 0);
-    }
-    memcpy(y, x, n * ld * sizeof *y);
-    CHECK(cg_cuda_mix_f32(0, NULL, &g.plan, first_tile[BLOCKS], 32, 1, y, ld, y, ld, NULL, &err) == CG_OK);
-    CHECK(equal_rows(y, want, n, p, ld)); /* in place */
-    count_tiles(col_start, BLOCKS, CG_MIX_DIRECT, first_tile);
     for (g.plan.rounds = 1; g.plan.rounds <= ROUNDS; g.plan.rounds++) {
-        CHECK(cg_mix_f32(n, p, x, ld, want, ld, g.plan.rounds, BLOCKS, cols, table, &err) == CG_OK);
-        CHECK(cg_cuda_mix_f32(0, NULL, &g.plan, first_tile[BLOCKS], CG_MIX_DIRECT, 0, x, ld, y, ld, z, &err) == CG_OK);
-        CHECK(equal_rows(y, want, n, p, ld));
+        CHECK(cg_mix_f32(n, p, x, ldx, want, ldy, g.plan.rounds, BLOCKS, cols, table, &err) == CG_OK);
+        for (size_t width = 1 << CG_MIX_NARROWEST; width <= 1 << CG_MIX_WIDEST; width *= 2) {
+            count_tiles(col_start, BLOCKS, width, first_tile);
+            const size_t tiles = first_tile[BLOCKS];
+            CHECK(cg_cuda_mix_f32(0, NULL, &g.plan, tiles, width, 1, x, ldx, y, ldy, NULL, &err) == CG_OK);
+            CHECK(equal_rows(y, ldy, want, ldy, n, p));
+            for (size_t i = 0; i < n; i++) CHECK(memcmp(y + i * ldy + p, want + i * ldy + p, AFTER * sizeof *y) == 0);
+            memcpy(same_x, x, n * ldx * sizeof *x);
+            CHECK(cg_cuda_mix_f32(0, NULL, &g.plan, tiles, width, 1, same_x, ldx, same_x, ldx, NULL, &err) == CG_OK);
+            CHECK(equal_rows(same_x, ldx, want, ldy, n, p));
+        }
+        count_tiles(col_start, BLOCKS, CG_MIX_DIRECT, first_tile);
+        CHECK(cg_cuda_mix_f32(0, NULL, &g.plan, first_tile[BLOCKS], CG_MIX_DIRECT, 0, x, ldx, y, ldy, z, &err) ==
+              CG_OK);
+        CHECK(equal_rows(y, ldy, want, ldy, n, p));
     }
-    cg_buf_free(x), cg_buf_free(want), cg_buf_free(y), cg_buf_free(z);
+    cg_buf_free(x), cg_buf_free(same_x), cg_buf_free(want), cg_buf_free(y), cg_buf_free(z);
     free_pair(&g);
 }
 
 static void test_mix_width(void) {
-    CHECK(cg_mix_shift(256, 227 * 1024) == 5);
-    CHECK(cg_mix_shift(908, 227 * 1024) == 5);
-    CHECK(cg_mix_shift(909, 227 * 1024) == 4);
-    CHECK(cg_mix_shift(3632, 227 * 1024) == 3);
-    CHECK(cg_mix_shift(3633, 227 * 1024) == 0);
+    const size_t shared = 227 * 1024, left = shared - CG_MIX_THREADS * sizeof(cg_quad);
+    for (size_t rounds = 1; rounds <= 3; rounds++) {
+        const size_t most = left / (rounds > 1 ? 2 : 1) / sizeof(float);
+        CHECK(cg_mix_shift(256, rounds, shared) == CG_MIX_WIDEST);
+        CHECK(cg_mix_shift(most >> CG_MIX_WIDEST, rounds, shared) == CG_MIX_WIDEST);
+        CHECK(cg_mix_shift((most >> CG_MIX_WIDEST) + 1, rounds, shared) == CG_MIX_WIDEST - 1);
+        CHECK(cg_mix_shift(most >> CG_MIX_NARROWEST, rounds, shared) == CG_MIX_NARROWEST);
+        CHECK(cg_mix_shift((most >> CG_MIX_NARROWEST) + 1, rounds, shared) == 0);
+    }
 }
 
 /* ---- randomness ---- */
@@ -145,7 +151,7 @@ static void test_consensus(size_t n, size_t p) {
     float *const x = numbers(n * ld, 3), *const weights = numbers(k, 4), *const out = array(p, sizeof *out),
                  *const want = array(n * p, sizeof *want);
     double *const mean = array(p, sizeof *mean), *const want_mean = array(p, sizeof *mean),
-                  *const part = array(cg_div_up(p, CG_COLUMNS), sizeof *part);
+                  *const part = array(cg_div_up(p, CG_CONSENSUS_COLUMNS), sizeof *part);
     int64_t *const rows = array(k, sizeof *rows);
     int32_t *const indptr = array(n + 1, sizeof *indptr), *const indices = array(k, sizeof *indices);
     for (size_t i = 0; i < k; i++) indices[i] = (int32_t)(rows[i] = (int64_t)(2 * (k - i) % n));
@@ -166,7 +172,7 @@ static void test_consensus(size_t n, size_t p) {
     x[(size_t)rows[k / 2] * ld + p / 2] = NAN; /* of weight 0, unless that row is there twice */
     CHECK(cg_mix_f32(n, p, x, ld, want, p, 1, 1, (size_t[]){0, p}, table, &err) == CG_OK);
     CHECK(cg_cuda_average_f32(0, NULL, p, x, ld, k, rows, weights, out, &err) == CG_OK);
-    CHECK(equal_rows(out, want, 1, p, p));
+    CHECK(equal_rows(out, p, want, p, 1, p));
     cg_buf_free(x), cg_buf_free(weights), cg_buf_free(out), cg_buf_free(want), cg_buf_free(mean);
     cg_buf_free(want_mean), cg_buf_free(part), cg_buf_free(rows), cg_buf_free(indptr), cg_buf_free(indices);
 }
@@ -208,13 +214,19 @@ int main(void) {
     for (cg_twin_backwards = 0; cg_twin_backwards < 2; cg_twin_backwards++) {
         test_segments();
         test_mix_width();
-        test_mix(1, 1);
-        test_mix(3, 31);
-        test_mix(17, 97);
-        test_mix(70, 800);
+        test_mix(1, 1, 3); /* aligned rows: quads */
+        test_mix(3, 31, 1);
+        test_mix(17, 97, 3);
+        test_mix(70, 800, 0);
+        test_mix(70, 799, 5);
+        test_mix(3, 31, 0); /* and others */
+        test_mix(17, 97, 1);
+        test_mix(33, 291, 0);
         test_consensus(1, 1);
         test_consensus(5, 127);
-        test_consensus(33, 1000);
+        test_consensus(33, 1001);
+        test_consensus(CG_CONSENSUS_ROWS, 37); /* all rows in a tile; with `rows` one too many */
+        test_consensus(2 * CG_CONSENSUS_ROWS + 9, 70);
         test_find_nonfinite(2, 1);
         test_find_nonfinite(3, 4097);
         test_find_nonfinite(7, 300);

@@ -43,8 +43,9 @@ def test_ten_million_normals():
 # ---- mixing ----
 
 
-# 1,000 and 2,000 nodes: narrower tiles in shared memory; 5,000: none fits, one launch a round.
-@pytest.mark.parametrize("n, p", [(2, 1), (12, 37), (255, 1031), (1000, 333), (2000, 65), (5000, 301)])
+# 1,000 and 2,000 nodes: narrower tiles in shared memory; 5,000: one round fits, more go one launch a round, as all of
+# 8,000 nodes do.
+@pytest.mark.parametrize("n, p", [(2, 1), (12, 37), (255, 1031), (1000, 333), (2000, 65), (5000, 301), (8000, 65)])
 @pytest.mark.parametrize("rounds", [1, 2, 5])
 def test_mix(n, p, rounds):
     X = models(n, p)
@@ -54,6 +55,36 @@ def test_mix(n, p, rounds):
     assert same(dl.mix(x, W, rounds).numpy_sync(), want)
     dl.mix(x, W, rounds, out=x)
     assert same(x.numpy_sync(), want)
+
+
+# Rows that are not aligned to 16 bytes, apart from each other or from their first column on.
+@pytest.mark.parametrize("p", [64, 1002, 1003])
+@pytest.mark.parametrize("pitch, first", [(1004, 0), (1004, 1), (1005, 0), (1006, 2), (1007, 3)])
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_mix_of_rows_of_any_alignment(p, pitch, first, rounds):
+    n = 60
+    X, W = models(n, p), dl.topology.regular(n, 6, seed=1).mixing()
+    columns = [0, p // 3, p]
+    table = [[W, dl.topology.ring(n).mixing()]] * rounds
+    want = dl.mix(X, table, rounds, columns=columns)
+
+    def within() -> tuple[cuda.Array, cuda.Array]:
+        whole = cuda.from_numpy(np.full((n, pitch + 4), -7, np.float32))
+        return whole, whole.part(first, (n, p), (pitch, 1))
+
+    whole, y = within()
+    dl.mix(cuda.from_numpy(X, padded=True), table, rounds, columns=columns, out=y)
+    assert same(y.numpy_sync(), want)
+    rest = np.delete(whole.numpy_sync().reshape(-1), first + (np.arange(n)[:, None] * pitch + np.arange(p)).reshape(-1))
+    assert (rest == -7).all()
+    _, x = within()
+    x.fill_from(X)
+    dl.mix(x, table, rounds, columns=columns, out=x)
+    assert same(x.numpy_sync(), want)
+    assert same(
+        dl.mix(y.part(0, (n, p), (pitch, 1)), table, rounds, columns=columns).numpy_sync(),
+        dl.mix(want, table, rounds, columns=columns),
+    )
 
 
 def test_mix_with_a_matrix_a_round_and_block():
@@ -126,7 +157,9 @@ def test_population():
 # ---- nearest keys ----
 
 
-@pytest.mark.parametrize("batch, keys, dim", [(1, 1, 1), (7, 1000, 20), (130, 129, 33), (257, 5003, 768)])
+@pytest.mark.parametrize(
+    "batch, keys, dim", [(1, 1, 1), (7, 1000, 20), (130, 129, 33), (129, 4099, 100), (257, 5003, 768)]
+)
 def test_nearest_agrees_with_the_cache_to_the_bit(batch, keys, dim):
     rng = np.random.default_rng(batch)
     k = rng.normal(size=(keys, dim)).astype(np.float32)
@@ -153,6 +186,19 @@ def test_ties_and_nan():
     index, distance = (a.numpy_sync() for a in cuda.nearest(cuda.from_numpy(q), cuda.from_numpy(k)))
     assert index.tolist() == [17, -1, -1]  # a distance that overflows is none
     assert distance.tolist() == [0, math.inf, math.inf]
+
+
+def test_unrelated_keys_and_keys_nearly_alike():
+    """Many keys as near as the filter can tell, or all of them; the truth in float64."""
+    rng = np.random.default_rng(5)
+    for k in (rng.normal(size=(1500, 96)), 1 + 1e-3 * rng.normal(size=(1500, 96))):
+        q = (k[rng.integers(1500, size=100)] + (k.std() * rng.normal(size=(100, 96)))).astype(np.float32)
+        k = k.astype(np.float32)
+        index, distance = (a.numpy_sync() for a in cuda.nearest(cuda.from_numpy(q), cuda.from_numpy(k)))
+        square = ((q[:, None].astype(np.float64) - k[None].astype(np.float64)) ** 2).sum(2)
+        least = square.min(1)
+        assert (square[np.arange(100), index] <= least * (1 + 1e-5)).all()
+        assert np.allclose(distance, np.sqrt(least), rtol=1e-5)
 
 
 def test_keys_that_a_product_cannot_tell_apart():

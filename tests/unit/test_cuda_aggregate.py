@@ -59,7 +59,7 @@ def test_mix_writes_out_and_in_place(twin):
 
 def test_mix_of_many_rows_goes_round_by_round(twin, monkeypatch):
     """Where no tile of all rows fits in shared memory."""
-    monkeypatch.setattr(twin, "mix_tile", lambda device, n: (256, 0))
+    monkeypatch.setattr(twin, "mix_tile", lambda device, n, rounds: (256, 0))
     X, W = models(70, 300), dl.topology.regular(70, 3, seed=1).mixing()
     for rounds in (1, 2, 3):
         want = dl.mix(X, W, rounds)
@@ -149,7 +149,7 @@ def test_memory_of_our_own_is_made_and_given_back_on_the_callers_stream(twin, mo
     X, W = models(20, 300), dl.topology.ring(20).mixing()
     x = InterfaceArray(X, stream=5)
     for fused in (True, False):
-        monkeypatch.setattr(twin, "mix_tile", tile if fused else lambda device, n: (256, 0))
+        monkeypatch.setattr(twin, "mix_tile", tile if fused else lambda device, n, rounds: (256, 0))
         dl.mix(x, W, 2)
         dl.mix(x, W, 2, out=x)
     cuda.consensus(x, [1, 2])

@@ -31,7 +31,7 @@ class MixPlan:
         self.columns = _boundaries(columns)
         which, start, entries = pack(table, n)
         self._module = need()
-        self.width, self.fused = self._module.mix_tile(device, n)
+        self.width, self.fused = self._module.mix_tile(device, n, self.rounds)
         self.first_tile = tiles(self.columns, self.width)
         parts = [self.columns.astype(np.uint64), self.first_tile, entries, start, which]
         self._blob = from_numpy(np.concatenate([p.reshape(-1).view(np.uint8) for p in parts]), device=device)
@@ -62,7 +62,7 @@ def mix(X: Any, table: Sequence[Sequence[Csr]], columns: NDArray[np.int64], out:
 
     X: float32 (n, P), rows contiguous. out: like X, or X itself (in place), or None.
     Bits are those of the CPU's kernels that have FMA (AVX2, AVX-512). Memory-bound: 8 n P bytes whatever the rounds,
-    while n is at most about 3,600 (2,600 on sm_80), and 8 n P bytes a round beyond. Nothing waits for the device.
+    while n is at most about 3,500 (2,500 on sm_80; one round: twice that), and 8 n P bytes a round beyond. Nothing waits for the device.
     """
     stream = current_stream(X) if out is None else current_stream(X, out)
     x = view(X, "X", np.float32, 2, stream=stream)

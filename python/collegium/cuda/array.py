@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .._check import integer
 from .._where import DLPACK_CUDA, library_of
-from .door import DLPACK_CODES, LEGACY, current_stream, enter, need, one_device, view_any
+from .door import DLPACK_CODES, LEGACY, View, current_stream, enter, need, one_device, view_any
 
 _LINE = 128  # bytes that a device's memory delivers together
 
@@ -63,6 +63,9 @@ class Array:
             "strides": tuple(s * self.dtype.itemsize for s in self.strides),
             "stream": self.stream,
         }
+
+    def _as_view(self) -> View:
+        return View(self.address, self.shape, self.strides, self.dtype, self.number, False, self.stream, self)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return DLPACK_CUDA[0], self.number

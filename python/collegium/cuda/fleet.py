@@ -12,7 +12,7 @@ from .array import empty, from_numpy, like, to_host_sync
 from .door import current_stream, enter, need, one_device, view
 from .door import stream as use
 
-_COLUMNS = 128  # of a block of consensus_index.h
+_COLUMNS = 32  # of a block of consensus_index.h
 _PIECE = 4096  # columns of a block of nonfinite_index.h
 _NOWHERE = 2**64 - 1
 

@@ -30,7 +30,9 @@ class KeyTable:
         self._module = need()
         enter(self._module, self.device, stream, self.keys)
         self.stream = stream
-        self._norms = self._norms_of(self.keys, stream)
+        with use(stream):
+            self._norms = empty((len(self),), device=self.device)
+        self._square(self.keys, stream, self._norms.address)
 
     def __len__(self) -> int:
         return self.keys.shape[0]
@@ -55,27 +57,25 @@ class KeyTable:
         enter(self._module, self.device, stream, q)
         if self.stream != stream:
             self._module.stream_wait(self.device, stream, self.stream)
-        norms = self._norms_of(q, stream)
         groups = -(-len(self) // _GROUP)
         with use(stream):
-            bounds = empty((2, batch, groups), device=self.device)
+            work = empty((batch, 1 + 2 * groups), device=self.device)  # norms, then lower and upper bounds
+        lo = work.address + 4 * batch
+        self._square(q, stream, work.address)
         index, distance = (like(queries, (batch,), t, self.device, stream) for t in (np.int64, np.float32))
         i = view(index, "index", np.int64, 1, stream=stream, write=True)
         d = view(distance, "distance", np.float32, 1, stream=stream, write=True)
         self._module.nearest(
             self.device, stream, batch, len(self), dim, q.address, q.strides[0], self.keys.address,
-            self.keys.strides[0], norms.address, self._norms.address, bounds.address,
-            bounds.address + 4 * batch * groups, bound, i.address, d.address,
+            self.keys.strides[0], work.address, self._norms.address, lo,
+            lo + 4 * batch * groups, bound, i.address, d.address,
         )  # fmt: skip
         lend(self._module, self.device, stream, self.stream)
         return index, distance
 
-    def _norms_of(self, x: View, stream: int) -> Any:
-        rows, dim = x.shape
-        with use(stream):
-            out = empty((rows,), device=self.device)
-        self._module.norms(self.device, stream, rows, dim, x.address, x.strides[0], out.address)
-        return out
+    def _square(self, x: View, stream: int, out: int) -> None:
+        """The rows' squared norms."""
+        self._module.norms(self.device, stream, *x.shape, x.address, x.strides[0], out)
 
 
 def nearest(queries: Any, keys: Any, tolerance: float | None = None) -> tuple[Any, Any]:

@@ -76,7 +76,7 @@ class Keeper:
         """Writes the state of the run, which is between two rounds."""
         sim = self.sim
         parts: dict[str, State] = {
-            "run": {"X": sim.population.memory, "actions": np.packbits(sim.done)},
+            "run": {"X": sim.population.memory_to_host(), "actions": np.packbits(sim.done)},
             "learner": _asked(sim.learner, "state_dict"),
             "exchange": getattr(sim.exchange, "state_dict", dict)(),
         }
@@ -115,7 +115,7 @@ class Keeper:
         sim.learner.load_state_dict(parts["learner"])  # type: ignore[attr-defined]
         if parts["exchange"]:
             sim.exchange.load_state_dict(parts["exchange"])  # type: ignore[attr-defined]
-        sim.population.memory[...] = parts["run"]["X"]
+        sim.population.fill_memory(parts["run"]["X"])
         sim.restored(ledger, done, history)
         self.stopped = meta["stopped"]
         self._written = self._stamp()

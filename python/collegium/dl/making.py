@@ -14,13 +14,23 @@ from .learners import NativeLearner
 from .models import MLP, MatrixFactorization
 
 
-def learner_for(model: Any, data: Any, n: int, test: Any, options: Mapping[str, Any]) -> Learner:
-    """The native learner of a built-in model; TorchLearner for a module or a function that makes one."""
+def learner_for(model: Any, data: Any, n: int, test: Any, device: str, options: Mapping[str, Any]) -> Learner:
+    """The native learner of a built-in model; TorchLearner for a module or a function that makes one, the batched one
+    for another device or with batched=True among the options."""
     parts = as_parts(data)
     if len(parts) != n:
         raise ValueError(f"data: expected one part a node ({n}), got {len(parts)}")
     if test is not None:
         parts = Parts(parts.dataset.with_test(test), parts.indices)
+    options = dict(options)
+    batched = options.pop("batched", False)
+    if not isinstance(batched, bool):
+        raise TypeError(f"batched: expected True or False, got {batched!r}")
+    if isinstance(model, MLP | MatrixFactorization) and (batched or device != "cpu"):
+        asked = "batched: " if device == "cpu" else f"device: {device!r}: "
+        raise ValueError(
+            f"{asked}built-in models are trained in C on the CPU, all nodes in one call; give a torch module"
+        )
     if isinstance(model, MLP):
         return NativeLearner(model, parts, **options)
     if isinstance(model, MatrixFactorization):
@@ -30,10 +40,23 @@ def learner_for(model: Any, data: Any, n: int, test: Any, options: Mapping[str, 
             f"model: expected a built-in model, a torch module or a function that makes one, got {type(model).__name__}"
         )
     try:
+        from .torch_batched import BatchedTorchLearner
         from .torch_learner import TorchLearner
     except ImportError as e:
         raise ImportError(f"model: a torch model needs PyTorch: pip install 'collegium[torch]' ({e})") from e
+    if batched or device != "cpu":
+        return BatchedTorchLearner(model, parts, device=device, **options)
     return TorchLearner(model, parts, **options)
+
+
+def place_of(learner: Learner) -> str:
+    """The device that a learner wants its population on, where the CUDA extension can work there; else the CPU."""
+    device = str(getattr(learner, "device", "cpu"))
+    if device == "cpu":
+        return device
+    from .. import cuda
+
+    return "cpu" if cuda.status()[0] is None else device
 
 
 def with_validation(data: Any, test: Any, validation: Any) -> tuple[Any, Any]:

@@ -169,6 +169,11 @@ class Mixing:
     def _protected(X: NDArray[np.float32], W: MixingMatrix, round: int, ctx: Context) -> None:
         """One round in which the rows that trained send what their mechanism says: other rows are mixed first."""
         assert ctx.mechanism is not None
+        if on_device(X):  # mechanisms work on the host
+            host = X.numpy_sync()  # type: ignore[attr-defined]
+            Mixing._protected(host, W, round, ctx)
+            X.fill_from(host)  # type: ignore[attr-defined]
+            return
         loud = np.zeros(W.n, bool)
         loud[ctx.trained] = True
         silent = np.where(loud[W.indices], np.float32(0), W.weights)

@@ -77,6 +77,14 @@ class Population:
         """The same as `X` on the CPU; of a population on a device a copy, which waits for it."""
         return self._X if isinstance(self._X, np.ndarray) else self._X.numpy_sync()
 
+    def find_nonfinite(self, rows: NDArray[np.int64] | None = None) -> tuple[int, int] | None:
+        """(node, column) of the first NaN or infinity among these rows (None: all), or None. Waits for a device."""
+        if isinstance(self._X, np.ndarray):
+            return _core.find_nonfinite(self._X, rows)
+        from .. import cuda
+
+        return cuda.find_nonfinite_sync(self._X, rows)
+
     @property
     def leading_dimension(self) -> int:
         """Floats from one row to the next."""
@@ -115,6 +123,21 @@ class Population:
         """Views of node i's parameters, by name."""
         i = integer(i, "i", 0, self.n - 1)
         return {name: self._slice(i, name) for name in self.shapes}
+
+    def memory_to_host(self) -> NDArray[np.float32]:
+        """`memory` as a NumPy array: itself on the CPU, a copy of a device's."""
+        memory = self.memory
+        return memory if isinstance(memory, np.ndarray) else memory.numpy_sync()
+
+    def fill_memory(self, values: NDArray[np.float32]) -> None:
+        """Takes over all models, as `memory_to_host` gave them on any device. Raises ValueError (shape)."""
+        if values.shape[0] != self.n or values.shape[1] < self.size:
+            raise ValueError(f"values: expected shape ({self.n}, {self.size} or more), got {values.shape}")
+        own = np.ascontiguousarray(values[:, : self.size], np.float32)  # padding is each device's own
+        if isinstance(self._X, np.ndarray):
+            self._X[...] = own
+        else:
+            self._X.fill_from(own)
 
     def load_row(self, i: int, state: Mapping[str, Any]) -> None:
         """Copies a state_dict (arrays or CPU tensors, by name) into node i. Nothing changes if anything is wrong."""

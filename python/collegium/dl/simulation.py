@@ -36,7 +36,7 @@ from .checkpoint import Keeper
 from .dynamic import Dynamic
 from .energy import DeviceFleet
 from .evaluation import EvalFn, Evaluation
-from .making import learner_for, with_validation
+from .making import learner_for, place_of, with_validation
 from .mixing import Mixing
 from .population import Population
 from .schedules import DPSGD, Schedule, checked_plan
@@ -92,6 +92,8 @@ class Simulation:
     init: "common", every node starts from the same model; "own", each from its own; or the state_dict (or the path of
       its safetensors file) that every node starts from.
     seed: everything random is addressed by it: same seed, same bits, whatever the number of the core's threads.
+    device: "cuda" (or "cuda:N"; "auto": where there is one) trains all nodes of a torch model at once on a GPU
+      (`dl.BatchedTorchLearner`) and keeps the models there from round to round. `batched=True` does so on the CPU.
 
     Source: D-PSGD, Lian et al., NeurIPS 2017; each slot's class names its own.
     Raises TypeError or ValueError naming the argument.
@@ -121,6 +123,7 @@ class Simulation:
         energy: DeviceFleet | ArrayLike | Measured | None = None,
         init: str | Mapping[str, Any] | Path_ = "common",
         seed: int = 0,
+        device: str = "cpu",
         **options: Any,
     ) -> None:
         if not isinstance(topology, Topology | Dynamic):
@@ -137,12 +140,14 @@ class Simulation:
             if model is None or data is None:
                 raise TypeError("model, data: expected both, or a learner")
             test, validation = with_validation(data, test, validation)
-            learner = learner_for(model, data, n, test, options)
-        elif model is not None or data is not None or options:
-            raise TypeError("learner: a learner of your own brings its model, data and options; leave them out here")
+            learner = learner_for(model, data, n, test, device, options)
+        elif model is not None or data is not None or options or device != "cpu":
+            raise TypeError(
+                "learner: a learner of your own brings its model, data, device and options; leave them out here"
+            )
         self.learner: Learner = learner
         self.energy: EnergyModel | None = energy_model(energy, n)
-        self.population = Population(n, learner.shapes)
+        self.population = Population(n, learner.shapes, device=place_of(learner))
         learner.bind(self.population, self.seed)
         self._init(init)
         self._evaluation = Evaluation(learner, self.seed, validation)
@@ -289,11 +294,11 @@ class Simulation:
                 f"rounds: {self.round} rounds are done, and {self.schedule!r} plans them otherwise for a total of "
                 f"{rounds}: run the full length at once, or start anew"
             )
-        bad = _core.find_nonfinite(self.population.X, None)
+        bad = self.population.find_nonfinite()
         if bad is not None:
             name = self.population.describe(int(bad[1]))
             raise ValueError(
-                f"population: expected finite models, got {self.population.X[bad]} in {name!r} of node {bad[0]}"
+                f"population: expected finite models, got {self.population.numpy()[bad]} in {name!r} of node {bad[0]}"
             )
 
     def _run(
@@ -370,8 +375,8 @@ class Simulation:
         if warm_start is not None:
             warm_start(state)
             return
-        self.population.load_row(0, state)
-        self.population.X[1:] = self.population.X[0]
+        for i in range(self.population.n):
+            self.population.load_row(i, state)
 
 
 _INITS = ("common", "own", "a state_dict", "the path of a safetensors file")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -33,8 +34,9 @@ class BatchedTorchLearner(TorchLearner):
     model, parts, batch_size, lr, momentum, weight_decay, nesterov, reset_optimizer, loss: as `dl.TorchLearner`'s. There
       is no optimizer but SGD, no scheduler, no gradient_hook, and buffers must not change in training.
     transform, test_transform: functions of a batch x, here of the samples of all nodes of a chunk at once.
-    device: where training happens, "cpu" or "cuda". A population on it is trained in place, without a copy where the
-      rows that train are neighbours. Other rows, or those of a population elsewhere, are copied there and back.
+    device: where training happens, "cpu", "cuda", "cuda:N", or "auto", a GPU where torch finds one. `Simulation` puts
+      the population there too, and it is trained in place, without a copy where the rows that train are neighbours.
+      Other rows, or those of a population elsewhere, are copied there and back.
     chunk: nodes trained at once; None: all on a GPU, four on the CPU, where activations that leave the caches cost more
       than calls. They take the memory of chunk * batch_size samples; out of memory, torch says so: take fewer.
     cuda_graph: "auto", "on" or "off": replay a step as one CUDA graph from its third time on. "auto" goes without where
@@ -124,11 +126,21 @@ class BatchedTorchLearner(TorchLearner):
         self._local = [self._own_buffers(self._worker) for _ in range(self.n)]
         self._velocity = torch.zeros(self.n, population.size, device=self.device) if self.momentum else None
 
+    def module(self, i: int) -> nn.Module:
+        """A module whose parameters are node i's, in place, where the population lies. Buffers are copies on a GPU."""
+        i = integer(i, "i", 0, self.n - 1)
+        row = self._bound_rows()[i]
+        module = copy.deepcopy(self._worker).to(row.device)
+        self._point(module, row, each(self._local[i], lambda b: b.to(row.device)))
+        return module.eval()
+
     # ---- training ----
 
     def train(self, rows: Rows, steps: int, ctx: Context) -> NDArray[np.float64]:
         """`steps` local steps on each row, in place; mean training loss of each (NaN without samples)."""
         losses = np.full(len(rows), np.nan)
+        if self._bound_rows().device.type == "cuda":  # exchanges work on the default stream
+            torch.cuda.current_stream(self.device).wait_stream(torch.cuda.default_stream(self.device))
         stale = self._resets.rows(rows, ctx.round)
         if self._velocity is not None and stale.size:
             self._velocity[torch.from_numpy(stale).to(self.device)] = 0
@@ -280,6 +292,8 @@ class BatchedTorchLearner(TorchLearner):
 
 
 def _device(name: str | torch.device) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError) as e:

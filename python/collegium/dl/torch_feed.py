@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from .torch_learner import _tensors
 from .torch_rows import each
 
 _SHARE = 4  # samples stay on a device where they take less than one part in so many of its free memory
+
+
+Numbers: TypeAlias = "NDArray[np.int64] | torch.Tensor"
 
 
 class Batch(NamedTuple):
@@ -43,10 +46,15 @@ class Source:
             if x.nbytes < torch.cuda.mem_get_info(device)[0] // _SHARE:
                 self._kept = torch.tensor(x, device=device), torch.tensor(y, device=device)
 
-    def __call__(self, samples: NDArray[np.int64], transform: Callable[[Any], Any]) -> tuple[Any, torch.Tensor]:
+    def numbers(self, samples: NDArray[np.int64]) -> Numbers:
+        """Sample numbers on the side where the samples are: one copy for many steps, since each copy waits for the
+        device to have nothing else to do."""
+        return samples if self._kept is None else torch.from_numpy(samples).to(self._device)
+
+    def __call__(self, samples: Numbers, transform: Callable[[Any], Any]) -> tuple[Any, torch.Tensor]:
         """(x, y) of the samples (k,): x transformed, both on the device."""
         if self._kept is not None:
-            at = torch.from_numpy(samples).to(self._device)
+            at = samples if isinstance(samples, torch.Tensor) else torch.from_numpy(samples).to(self._device)
             x, y = (t.index_select(0, at) for t in self._kept)
             return transform(x), y
         x, y = self._fetch(samples)
@@ -81,13 +89,14 @@ class Plan:
 
         fixed: pad all steps to one width, as graphs need it.
         """
-        full = int(self.sizes.max())
-        for size, samples in zip(self.sizes, self.samples):
-            if pad:
+        if pad:
+            full = int(self.sizes.max())
+            weights, numbers = torch.from_numpy(_weights(self.sizes, full)).to(device), source.numbers(self.samples)
+            for size, weight, samples in zip(self.sizes, weights, numbers):
                 width = full if fixed else int(size.max())
-                weight = torch.from_numpy(_weights(size, width)).to(device)
-                yield [Batch(None, *_read(source, samples[:, :width], transform), weight)]
-            else:
+                yield [Batch(None, *_read(source, samples[:, :width], transform), weight[:, :width])]
+        else:
+            for size, samples in zip(self.sizes, self.samples):
                 yield [self._of_size(int(b), size, samples, source, transform, device) for b in np.unique(size)]
 
     @staticmethod
@@ -101,10 +110,10 @@ class Plan:
 
 
 def _weights(size: NDArray[np.int64], width: int) -> NDArray[np.float32]:
-    return ((np.arange(width) < size[:, None]) / size[:, None]).astype(np.float32)
+    return ((np.arange(width) < size[..., None]) / size[..., None]).astype(np.float32)
 
 
-def _read(source: Source, samples: NDArray[np.int64], transform: Callable[[Any], Any]) -> tuple[Any, torch.Tensor]:
+def _read(source: Source, samples: Numbers, transform: Callable[[Any], Any]) -> tuple[Any, torch.Tensor]:
     x, y = source(samples.reshape(-1), transform)
 
     def of_rows(t: torch.Tensor) -> torch.Tensor:
