@@ -10,7 +10,7 @@
  * same kernel makes the gradient of x. */
 #ifndef CG_CUDA_ROWCONV_INDEX_H
 #define CG_CUDA_ROWCONV_INDEX_H
-#include "shim.h"
+#include "warp.h"
 
 enum {
     CG_ROWCONV_THREADS = 256,
