@@ -7,6 +7,7 @@
 #include "nearest.h"
 #include "random.h"
 #include "router.h"
+#include "rowconv.h"
 
 /* ---- mixing ---- */
 
@@ -146,6 +147,45 @@ static PyObject *py_router_head(PyObject *module, PyObject *const *args, Py_ssiz
     return cg_bind_done(module, rc, &err);
 }
 
+/* ---- convolutions of rows ---- */
+
+#define CG_CONV_ARGUMENTS(c)                                                                                           \
+    &(c).rows, &(c).batch, &(c).in, &(c).out, &(c).height, &(c).width, &(c).kh, &(c).kw, &(c).ph, &(c).pw, &(c).ldx
+
+static PyObject *py_rowconv_work(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    int device;
+    cg_rowconv c;
+    size_t forward, gradient;
+    cg_err err;
+    if (cg_bind("rowconv_work", args, nargs, "izzzzzzzzzzz", &device, CG_CONV_ARGUMENTS(c)) < 0) return NULL;
+    if (cg_cuda_rowconv_work(device, &c, &forward, &gradient, &err)) return cg_bind_raise(module, &err);
+    return Py_BuildValue("(nn)", (Py_ssize_t)forward, (Py_ssize_t)gradient);
+}
+
+static PyObject *py_rowconv(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    int device, flipped;
+    cg_rowconv c;
+    void *stream, *x, *weight, *bias, *work, *y;
+    size_t ldw, ldb;
+    if (cg_bind("rowconv", args, nargs, "ipzzzzzzzzzzzippzpzpp", &device, &stream, CG_CONV_ARGUMENTS(c), &flipped, &x,
+                &weight, &ldw, &bias, &ldb, &work, &y) < 0)
+        return NULL;
+    cg_err err;
+    const int rc = cg_cuda_rowconv_f32(device, stream, &c, flipped, x, weight, ldw, bias, ldb, work, y, &err);
+    return cg_bind_done(module, rc, &err);
+}
+
+static PyObject *py_rowconv_weight(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    int device;
+    cg_rowconv c;
+    void *stream, *gy, *x, *work, *gw;
+    if (cg_bind("rowconv_weight", args, nargs, "ipzzzzzzzzzzzpppp", &device, &stream, CG_CONV_ARGUMENTS(c), &gy, &x,
+                &work, &gw) < 0)
+        return NULL;
+    cg_err err;
+    return cg_bind_done(module, cg_cuda_rowconv_weight_f32(device, stream, &c, gy, x, work, gw, &err), &err);
+}
+
 PyMethodDef cg_cuda_kernel_methods[] = {
     CG_FASTCALL(mix_tile, "(device, n, rounds, /)"),
     CG_FASTCALL(mix, "(device, stream, n, rounds, blocks, col_start, first_tile, which, start, entries, tiles, width, "
@@ -159,6 +199,13 @@ PyMethodDef cg_cuda_kernel_methods[] = {
                 "(device, stream, batch, keys, dim, q, ldq, k, ldk, qq, kk, lo, hi, bound, index, distance, /)"),
     CG_FASTCALL(router_layer, "(device, stream, rows, width, group, z, ldz, shift, dots, cross, gain, bias, out, /)"),
     CG_FASTCALL(router_head, "(device, stream, rows, width, group, h, w, b, sources, column, p, /)"),
+    CG_FASTCALL(rowconv_work, "(device, rows, batch, channels, outputs, height, width, kh, kw, ph, pw, ldx, /)"),
+    CG_FASTCALL(rowconv,
+                "(device, stream, rows, batch, channels, outputs, height, width, kh, kw, ph, pw, ldx, flipped, x, "
+                "weight, ldw, bias, ldb, work, y, /)"),
+    CG_FASTCALL(rowconv_weight,
+                "(device, stream, rows, batch, channels, outputs, height, width, kh, kw, ph, pw, ldx, gy, "
+                "x, work, gw, /)"),
     CG_FASTCALL(random, "(device, stream, kind, seed, purpose, node, round, first, n, out, /)"),
     {0},
 };

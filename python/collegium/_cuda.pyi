@@ -147,6 +147,67 @@ def router_head(
     /,
 ) -> None: ...
 
+# ---- convolutions of rows: sizes as collegium.cuda.rowconv.RowConv lists them ----
+def rowconv_work(
+    device: int,
+    rows: int,
+    batch: int,
+    channels: int,
+    outputs: int,
+    height: int,
+    width: int,
+    kh: int,
+    kw: int,
+    ph: int,
+    pw: int,
+    ldx: int,
+    /,
+) -> tuple[int, int]: ...
+def rowconv(
+    device: int,
+    stream: int,
+    rows: int,
+    batch: int,
+    channels: int,
+    outputs: int,
+    height: int,
+    width: int,
+    kh: int,
+    kw: int,
+    ph: int,
+    pw: int,
+    ldx: int,
+    flipped: int,
+    x: int,
+    weight: int,
+    ldw: int,
+    bias: int | None,
+    ldb: int,
+    work: int,
+    y: int,
+    /,
+) -> None: ...
+def rowconv_weight(
+    device: int,
+    stream: int,
+    rows: int,
+    batch: int,
+    channels: int,
+    outputs: int,
+    height: int,
+    width: int,
+    kh: int,
+    kw: int,
+    ph: int,
+    pw: int,
+    ldx: int,
+    gy: int,
+    x: int,
+    work: int,
+    gw: int,
+    /,
+) -> None: ...
+
 # ---- cuBLAS and NCCL, opened by file or name: 10000 major + 100 minor + patch ----
 def cublas_open(file: str, /) -> int: ...
 def nccl_open(file: str, /) -> int: ...

@@ -11,6 +11,7 @@
 #include "../../cuda/nearest.h"
 #include "../../cuda/random.h"
 #include "../../cuda/router.h"
+#include "../../cuda/rowconv.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -255,5 +256,50 @@ int cg_cuda_router_head_f32(int device, void *stream, size_t rows, const cg_rout
     float *const room = room_for(CG_ROUTER_THREADS * sizeof *room);
     for (size_t b = 0; b < cg_div_up(rows, CG_ROUTER_ROWS); b++) cg_router_head_body(head, rows, b, room);
     free(room);
+    return CG_OK;
+}
+
+/* ---- rowconv.h ---- */
+
+int cg_cuda_rowconv_work(int device, const cg_rowconv *c, size_t *forward, size_t *gradient, cg_err *err) {
+    ALIVE(device, err);
+    cg_rowconv_sizes(c, HOST_SHARED, forward, gradient);
+    return CG_OK;
+}
+
+int cg_cuda_rowconv_f32(int device, void *stream, const cg_rowconv *c, int flipped, const float *x, const float *weight,
+                        size_t ldw, const float *bias, size_t ldb, float *work, float *y, cg_err *err) {
+    (void)stream;
+    ALIVE(device, err);
+    cg_patch p;
+    const int wide = cg_rowconv_wide(c, x, NULL);
+    const uint32_t down = cg_rowconv_plan(&p, c, HOST_SHARED, wide);
+    if (!down) return cg_fail(err, CG_EVALUE, "x: too large for one launch");
+    const size_t quads = c->rows * cg_rowconv_packed(&p, down);
+    for (size_t b = 0; b < cg_div_up(quads, CG_ROWCONV_THREADS); b++)
+        cg_rowconv_pack_body(&p, down, quads, flipped, weight, ldw, (cg_quad *)work, b);
+    for (size_t b = 0; b < cg_rowconv_blocks(&p, down, c->rows); b++) {
+        cg_quad *const room = room_for(cg_rowconv_room(&p, down));
+        cg_rowconv_body(&p, down, wide, x, (const cg_quad *)work, bias, ldb, y, b, room);
+        free(room);
+    }
+    return CG_OK;
+}
+
+int cg_cuda_rowconv_weight_f32(int device, void *stream, const cg_rowconv *c, const float *gy, const float *x,
+                               float *work, float *gw, cg_err *err) {
+    (void)stream;
+    ALIVE(device, err);
+    cg_rowgrad k;
+    const int wide = cg_rowconv_wide(c, x, gy);
+    if (!cg_rowgrad_plan(&k, c, HOST_SHARED, wide)) return cg_fail(err, CG_EVALUE, "x: too large for one launch");
+    for (size_t b = 0; b < cg_rowgrad_blocks(&k, c->rows); b++) {
+        cg_quad *const room = room_for(cg_rowgrad_room(&k));
+        cg_rowgrad_body(&k, k.along, wide, c->rows, gy, x, k.splits > 1 ? work : gw, b, room);
+        free(room);
+    }
+    const size_t size = c->rows * cg_rowgrad_size(&k);
+    for (size_t b = 0; b < cg_div_up(size, CG_ROWCONV_THREADS) && k.splits > 1; b++)
+        cg_rowgrad_sum_body(k.splits, size, work, gw, b);
     return CG_OK;
 }

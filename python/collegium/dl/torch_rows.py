@@ -12,6 +12,7 @@ from torch import nn
 from torch.func import functional_call, grad_and_value, vmap
 
 from .torch_learner import _classifies, _logits
+from .torch_rowconv import fast
 
 Tensors = dict[str, torch.Tensor]
 Loss = Callable[[Any, torch.Tensor], torch.Tensor]
@@ -20,7 +21,8 @@ Loss = Callable[[Any, torch.Tensor], torch.Tensor]
 class RowModule:
     """What a module computes from k rows, each with samples of its own, in one call.
 
-    Convolutions of k rows become one grouped convolution, linear layers one batched product: vmap's own rules.
+    Convolutions of k rows become one launch (torch_rowconv.py) or one grouped convolution, linear layers one batched
+    product: vmap's own rules.
     module: is left as it is.  shapes: of its parameters, in the order of a row.  loss: (output, y) -> scalar; None:
       cross-entropy on the output, or on its `.logits`.
     still: parameters without a gradient, frozen or unused.
@@ -43,9 +45,10 @@ class RowModule:
 
         weight: (k, b), what each sample's cross-entropy counts; None: the loss itself.
         """
-        if weight is None:
-            return self._plain_gradients(rows, buffers, x, y)  # type: ignore[no-any-return]
-        return self._gradients(rows, buffers, x, y, weight)  # type: ignore[no-any-return]
+        with fast():
+            if weight is None:
+                return self._plain_gradients(rows, buffers, x, y)  # type: ignore[no-any-return]
+            return self._gradients(rows, buffers, x, y, weight)  # type: ignore[no-any-return]
 
     def scores(
         self, rows: torch.Tensor, buffers: Tensors, x: Any, y: torch.Tensor
@@ -56,7 +59,8 @@ class RowModule:
             models = [(row, {name: b[k] for name, b in buffers.items()}) for k, row in enumerate(rows)]
             losses, right = zip(*(self._score(*model, x, y) for model in models))
             return torch.stack(losses), torch.stack(right)
-        return self._scores(rows, buffers, x, y)  # type: ignore[no-any-return]
+        with fast():
+            return self._scores(rows, buffers, x, y)  # type: ignore[no-any-return]
 
     def output(self, row: torch.Tensor, buffers: Tensors, x: Any) -> Any:
         """Of the module with the parameters of one row (P,)."""
