@@ -89,8 +89,10 @@ CG_BODY void cg_consensus_body(size_t p, const float *x, size_t ldx, size_t k, c
 CG_BODY void cg_sum_body(size_t n, const double *part, double *out, uint32_t threads, double *room) {
     CG_BLOCK();
     CG_EACH_THREAD(t, threads) {
-        room[t] = 0.0;
-        for (CG_STRIDE(i, t, threads, n)) room[t] += part[i];
+        double sum = 0.0;
+        CG_UNROLL(8)
+        for (CG_STRIDE(i, t, threads, n)) sum += part[i];
+        room[t] = sum;
     }
     CG_BARRIER();
     CG_REDUCE_SUM(room, threads)

@@ -45,9 +45,10 @@ CG_BODY void cg_seek_body(size_t p, const float *x, size_t ldx, const int64_t *r
 CG_BODY void cg_least_body(size_t n, const uint64_t *part, uint64_t *out, uint32_t threads, uint64_t *room) {
     CG_BLOCK();
     CG_EACH_THREAD(t, threads) {
-        room[t] = CG_NOWHERE;
-        for (CG_STRIDE(i, t, threads, n))
-            if (part[i] < room[t]) room[t] = part[i];
+        uint64_t least = CG_NOWHERE;
+        CG_UNROLL(8)
+        for (CG_STRIDE(i, t, threads, n)) least = part[i] < least ? part[i] : least;
+        room[t] = least;
     }
     CG_BARRIER();
     CG_REDUCE_LEAST(room, threads)
