@@ -46,8 +46,14 @@ CG_BODY void cg_least_body(size_t n, const uint64_t *part, uint64_t *out, uint32
     CG_BLOCK();
     CG_EACH_THREAD(t, threads) {
         uint64_t least = CG_NOWHERE;
-        CG_UNROLL(8)
-        for (CG_STRIDE(i, t, threads, n)) least = part[i] < least ? part[i] : least;
+        for (CG_STRIDE(first, t, CG_PARTS * threads, n)) {
+            uint64_t v[CG_PARTS];
+            CG_UNROLL(8)
+            for (size_t j = 0; j < CG_PARTS; j++)
+                v[j] = first + j * threads < n ? part[first + j * threads] : CG_NOWHERE;
+            CG_UNROLL(8)
+            for (size_t j = 0; j < CG_PARTS; j++) least = v[j] < least ? v[j] : least;
+        }
         room[t] = least;
     }
     CG_BARRIER();
