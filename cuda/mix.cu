@@ -3,7 +3,7 @@
 
 /* Compiled for its width, so that places in a tile are shifts and masks. */
 template <uint32_t SHIFT>
-static __global__ void __launch_bounds__(CG_MIX_THREADS)
+static __global__ void __launch_bounds__(CG_MIX_THREADS, 5)
     fused_kernel(cg_mix_plan k, const float *x, size_t ldx, float *y, size_t ldy) {
     extern __shared__ cg_quad room[];
     cg_mix_fused_body(&k, x, ldx, y, ldy, SHIFT, blockIdx.x, CG_MIX_THREADS, room);

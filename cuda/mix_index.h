@@ -8,18 +8,21 @@
 #define CG_CUDA_MIX_INDEX_H
 #include "tile_index.h"
 
-typedef struct CG_ALIGNED(8) cg_mix_entry { /* x[row] += weight x[from] */
+typedef struct CG_ALIGNED(8) cg_mix_entry { /* x[row] += weight x[from]; weight 0: no entry */
     uint32_t from;
     float weight;
 } cg_mix_entry;
 
-/* The matrices of every round and column block, in device memory. Different pairs may share a matrix. */
+/* The matrices of every round and column block, in device memory. Different pairs may share a matrix. A matrix is cut
+ * into slices of CG_MIX_SLICE rows, the last one filled up. In a slice the first entries of its rows come first, then
+ * the second ones, ... up to the longest row, gaps filled with weight 0 and row 0: what the threads of a warp want
+ * together lies together. */
 typedef struct cg_mix_plan {
     size_t n, rounds, blocks;
     const uint64_t *col_start;   /* (blocks + 1) columns of a block */
     const uint64_t *first_tile;  /* (blocks + 1) tiles before a block's */
     const uint32_t *which;       /* (rounds, blocks) number of the matrix */
-    const uint32_t *start;       /* (matrices, n + 1) where a row's entries begin */
+    const uint32_t *start;       /* (matrices, slices + 1) where a slice's entries begin */
     const cg_mix_entry *entries; /* zero weights left out */
 } cg_mix_plan;
 
@@ -29,17 +32,20 @@ typedef struct cg_mix_tile {
 } cg_mix_tile;
 
 enum {
+    CG_MIX_SLICE = 8,
     CG_MIX_THREADS = 256,
+    CG_MIX_LANES = 4,  /* threads that share a row of a tile */
+    CG_MIX_QUADS = 2,  /* of a row that a thread computes, at most: an entry is read once for them */
     CG_MIX_WIDEST = 5, /* powers of two */
     CG_MIX_NARROWEST = 3,
     CG_MIX_DIRECT = 256, /* columns of a tile of the direct kernel, a thread each */
     CG_MIX_ROWS = 16     /* rows a thread of it computes */
 };
 
-/* Bytes of shared memory of a fused block: a quad a thread, and n rows of a tile of 2^shift columns, twice from two
- * rounds on. */
+/* Bytes of shared memory of a fused block: CG_MIX_QUADS quads a thread, and n rows of a tile of 2^shift columns, twice
+ * from two rounds on. */
 CG_BOTH size_t cg_mix_room(size_t n, size_t rounds, uint32_t shift) {
-    return CG_MIX_THREADS * sizeof(cg_quad) + (rounds > 1 ? 2 : 1) * n * (sizeof(float) << shift);
+    return CG_MIX_THREADS * CG_MIX_QUADS * sizeof(cg_quad) + (rounds > 1 ? 2 : 1) * n * (sizeof(float) << shift);
 }
 
 /* The widest tile, of 2^shift columns, that fits in `shared` bytes; 0 if none does. 8 columns are 32 bytes, the least
@@ -59,51 +65,92 @@ CG_BOTH cg_mix_tile cg_mix_tile_at(const cg_mix_plan *k, size_t width, size_t ti
 }
 
 CG_BODY const uint32_t *cg_mix_matrix(const cg_mix_plan *k, size_t round, size_t block) {
-    return k->start + (size_t)k->which[round * k->blocks + block] * (k->n + 1);
+    return k->start + (size_t)k->which[round * k->blocks + block] * (cg_div_up(k->n, CG_MIX_SLICE) + 1);
 }
 
-/* The entries of a row in order, one FMA each, from 0: the bits of the CPU's kernels that have FMA. Four entries are
- * loaded at once, so that they do not wait for each other. src: quad q of row 0; rows `quads` apart. */
-CG_BODY cg_quad cg_mix_quad(const cg_mix_plan *k, const uint32_t *start, size_t row, const cg_quad *src,
-                            uint32_t quads) {
-    cg_quad sum = {{0.0f, 0.0f, 0.0f, 0.0f}};
-    const uint32_t end = start[row + 1];
-    for (uint32_t e = start[row]; e < end; e += 4) {
-        cg_mix_entry entry[4];
-        cg_quad x[4];
-        CG_UNROLL(4)
-        for (uint32_t i = 0; i < 4; i++) entry[i] = k->entries[e + i < end ? e + i : e];
-        CG_UNROLL(4)
-        for (uint32_t i = 0; i < 4; i++) x[i] = src[entry[i].from * quads];
-        CG_UNROLL(4)
-        for (uint32_t i = 0; i < 4; i++)
-            for (int c = 0; c < 4 && e + i < end; c++) sum.v[c] = fmaf(entry[i].weight, x[i].v[c], sum.v[c]);
+/* The part of a row that a thread computes: `each` quads, `lanes` threads a row. Where two threads of a row read in one
+ * half of it, those of the next row read in the other, so that eight threads meet all banks of shared memory once. */
+typedef struct cg_mix_part {
+    uint32_t quads, lanes, each, q[CG_MIX_QUADS];
+} cg_mix_part;
+
+CG_BODY cg_mix_part cg_mix_part_of(uint32_t shift, uint32_t t) {
+    cg_mix_part m;
+    m.quads = (1u << shift) / 4;
+    m.lanes = m.quads < CG_MIX_LANES ? m.quads : CG_MIX_LANES;
+    m.each = m.quads / m.lanes;
+    CG_UNROLL(2)
+    for (uint32_t h = 0; h < m.each; h++) m.q[h] = (t / m.lanes + h) % m.each * m.lanes + t % m.lanes;
+    return m;
+}
+
+/* The entries of a row in order, one FMA each, from 0: the bits of the CPU's kernels that have FMA. While one entry is
+ * worked on the next is under way. src: n rows of a tile. */
+CG_BODY void cg_mix_row(const cg_mix_plan *k, const uint32_t *start, size_t row, const cg_quad *src,
+                        const cg_mix_part *m, cg_quad *sum) {
+    const uint32_t end = start[row / CG_MIX_SLICE + 1];
+    uint32_t e = start[row / CG_MIX_SLICE] + row % CG_MIX_SLICE;
+    cg_mix_entry entry = {0, 0.0f}, next = entry;
+    if (e < end) next = k->entries[e];
+    CG_UNROLL(2)
+    for (uint32_t h = 0; h < m->each; h++)
+        for (int c = 0; c < 4; c++) sum[h].v[c] = 0.0f;
+    while (e < end) {
+        entry = next;
+        e += CG_MIX_SLICE;
+        if (e < end) next = k->entries[e];
+        cg_quad x[CG_MIX_QUADS];
+        CG_UNROLL(2)
+        for (uint32_t h = 0; h < m->each; h++) x[h] = src[entry.from * m->quads + m->q[h]];
+        CG_UNROLL(2)
+        for (uint32_t h = 0; h < m->each; h++)
+            for (int c = 0; c < 4; c++) {
+                const float more = fmaf(entry.weight, x[h].v[c], sum[h].v[c]);
+                sum[h].v[c] = entry.weight != 0.0f ? more : sum[h].v[c]; /* no branch: the loads above stay together */
+            }
     }
-    return sum;
 }
 
-/* The last round, from shared memory to y. Where rows of y are not aligned, a warp turns its quads into rows of single
- * columns by way of `turn`, a quad a thread. */
+/* A round from tile to tile. */
+CG_BODY void cg_mix_inner(const cg_mix_plan *k, const uint32_t *start, const cg_quad *from, cg_quad *to, uint32_t shift,
+                          uint32_t threads) {
+    CG_EACH_THREAD(t, threads) {
+        const cg_mix_part m = cg_mix_part_of(shift, t);
+        for (size_t row = t / m.lanes; row < k->n; row += threads / m.lanes) {
+            cg_quad sum[CG_MIX_QUADS];
+            cg_mix_row(k, start, row, from, &m, sum);
+            CG_UNROLL(2)
+            for (uint32_t h = 0; h < m.each; h++) to[row * m.quads + m.q[h]] = sum[h];
+        }
+    }
+    CG_BARRIER();
+}
+
+/* The last round, from a tile to y. Where quads of y are not aligned or not whole, a warp turns its rows into single
+ * columns by way of `turn`, CG_MIX_QUADS quads a thread. */
 CG_BODY void cg_mix_last(const cg_mix_plan *k, const uint32_t *start, const cg_quad *from, float *y, size_t ldy,
                          size_t cols, uint32_t shift, uint32_t threads, cg_quad *turn) {
-    const uint32_t width = 1u << shift, quads = width / 4;
+    const uint32_t width = 1u << shift, step = threads / cg_mix_part_of(shift, 0).lanes;
     const int aligned = cg_aligned(y, ldy) && cols >= width;
-    for (size_t first = 0; first < k->n; first += threads / quads) {
+    for (size_t first = 0; first < k->n; first += step) {
         CG_EACH_THREAD(t, threads) {
-            const size_t row = first + t / quads;
-            const uint32_t q = t % quads;
-            if (row < k->n) {
-                const cg_quad sum = cg_mix_quad(k, start, row, from + q, quads);
+            const cg_mix_part m = cg_mix_part_of(shift, t);
+            const size_t row = first + t / m.lanes;
+            cg_quad sum[CG_MIX_QUADS];
+            if (row < k->n) cg_mix_row(k, start, row, from, &m, sum);
+            CG_UNROLL(2)
+            for (uint32_t h = 0; h < m.each && row < k->n; h++) {
                 if (aligned)
-                    *(cg_quad *)(y + row * ldy + 4 * q) = sum;
+                    cg_quad_stream(y + row * ldy + 4 * m.q[h], sum[h]);
                 else
-                    turn[t] = sum;
+                    turn[t / m.lanes * m.quads + m.q[h]] = sum[h];
             }
         }
         CG_WARP_BARRIER();
         CG_EACH_THREAD(t, threads) {
-            for (uint32_t i = 0; i < 4 && !aligned; i++) {
-                const uint32_t at = t / 32 * 128 + i * 32 + t % 32, c = at % width;
+            const uint32_t own = 32 / cg_mix_part_of(shift, t).lanes * width; /* floats of a warp */
+            for (uint32_t i = t % 32; i < own && !aligned; i += 32) {
+                const uint32_t at = t / 32 * own + i, c = at % width;
                 const size_t row = first + at / width;
                 if (row < k->n && c < cols) y[row * ldy + c] = ((const float *)turn)[at];
             }
@@ -115,19 +162,12 @@ CG_BODY void cg_mix_last(const cg_mix_plan *k, const uint32_t *start, const cg_q
 /* All rounds of one tile of 2^shift columns, by CG_MIX_THREADS threads. room: cg_mix_room bytes of shared memory. */
 CG_BODY void cg_mix_fused_body(const cg_mix_plan *k, const float *x, size_t ldx, float *y, size_t ldy, uint32_t shift,
                                size_t tile, uint32_t threads, cg_quad *room) {
-    const uint32_t quads = (1u << shift) / 4;
     const cg_mix_tile at = cg_mix_tile_at(k, (size_t)1 << shift, tile);
     CG_BLOCK();
-    cg_quad *from = room + threads, *to = from + k->n * quads;
+    cg_quad *from = room + CG_MIX_QUADS * threads, *to = from + (k->n << shift) / 4;
     cg_tile_load(k->n, x + at.col, ldx, NULL, at.cols, shift, threads, (float *)from);
     for (size_t r = 0; r + 1 < k->rounds; r++) {
-        const uint32_t *const start = cg_mix_matrix(k, r, at.block);
-        CG_EACH_THREAD(t, threads) {
-            const uint32_t q = t % quads;
-            for (size_t row = t / quads; row < k->n; row += threads / quads)
-                to[row * quads + q] = cg_mix_quad(k, start, row, from + q, quads);
-        }
-        CG_BARRIER();
+        cg_mix_inner(k, cg_mix_matrix(k, r, at.block), from, to, shift, threads);
         cg_quad *const swap = from;
         from = to;
         to = swap;
@@ -142,11 +182,14 @@ CG_BODY void cg_mix_direct_body(const cg_mix_plan *k, size_t round, const float 
     const uint32_t *const start = cg_mix_matrix(k, round, at.block);
     CG_BLOCK();
     CG_EACH_THREAD(t, threads) {
-        const size_t first = group * CG_MIX_ROWS, end = first + CG_MIX_ROWS < k->n ? first + CG_MIX_ROWS : k->n;
-        for (size_t row = first; t < at.cols && row < end; row++) {
+        const size_t first = group * CG_MIX_ROWS, last = first + CG_MIX_ROWS < k->n ? first + CG_MIX_ROWS : k->n;
+        for (size_t row = first; t < at.cols && row < last; row++) {
             float sum = 0.0f;
-            for (uint32_t e = start[row]; e < start[row + 1]; e++)
-                sum = fmaf(k->entries[e].weight, src[k->entries[e].from * ld_src + at.col + t], sum);
+            const uint32_t end = start[row / CG_MIX_SLICE + 1];
+            for (uint32_t e = start[row / CG_MIX_SLICE] + row % CG_MIX_SLICE; e < end; e += CG_MIX_SLICE) {
+                const cg_mix_entry entry = k->entries[e];
+                if (entry.weight != 0.0f) sum = fmaf(entry.weight, src[entry.from * ld_src + at.col + t], sum);
+            }
             dst[row * ld_dst + at.col + t] = sum;
         }
     }

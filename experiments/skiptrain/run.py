@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--kind", choices=("native", "torch"), default="native", help="learner of the small scale")
     parser.add_argument("--out", type=Path, default=Path("out/skiptrain"), help="checkpoints, histories, reports")
     parser.add_argument("--device", default="cpu", help="cuda: all nodes of the larger scales at once on a GPU")
+    parser.add_argument("--task", choices=("cifar10", "femnist"), help="one task of the paper's scale")
     parser.add_argument("--degrees", type=int, nargs="+", help="graphs of the larger scales (default: the task's)")
     parser.add_argument("--only", metavar="SETTING", help="one setting of the larger scales, e.g. 'SkipTrain(4,4)'")
     parser.add_argument("--eval-samples", type=int, help="test samples at an evaluation (default: the task's)")
@@ -44,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 digits.table(args.seeds or 4, kind=args.kind)
             return 0
         for task in images.PAPER if args.scale == "paper" else (images.SMALL,):
+            if args.task not in (None, task.name):
+                continue
             task = replace(
                 task,
                 degrees=tuple(args.degrees or task.degrees),

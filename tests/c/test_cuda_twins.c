@@ -23,19 +23,27 @@ static void make_pair(pair *g, size_t n) {
         for (size_t i = 0; i <= n; i++) indptr[i] = (int32_t)(i * k);
         for (size_t e = 0; e < n * k; e++) {
             indices[e] = (int32_t)((e / k + (m + 1) * (e % k)) % n);
-            if (e % k == 1) weights[e] = 0.0f;
+            if (e % k == 1 || (e / k % 7 == 3 && e % k > 1)) weights[e] = 0.0f;
         }
         g->csr[m] = (cg_csr){n, indptr, indices, weights};
     }
-    uint32_t *const start = array(2 * (n + 1), sizeof *start);
-    cg_mix_entry *const entries = array(n * (DEGREE + 2), sizeof *entries);
-    uint32_t kept = 0;
+    const size_t slices = cg_div_up(n, CG_MIX_SLICE);
+    uint32_t *const start = array(2 * (slices + 1), sizeof *start);
+    cg_mix_entry *const entries = array(2 * slices * CG_MIX_SLICE * DEGREE, sizeof *entries);
+    memset(entries, 0, 2 * slices * CG_MIX_SLICE * DEGREE * sizeof *entries);
+    uint32_t end = 0;
     for (size_t m = 0; m < 2; m++) {
-        for (size_t i = 0; i <= n; i++) {
-            start[m * (n + 1) + i] = kept;
-            for (int32_t e = g->csr[m].indptr[i]; i < n && e < g->csr[m].indptr[i + 1]; e++)
-                if (g->csr[m].weights[e] != 0.0f)
-                    entries[kept++] = (cg_mix_entry){(uint32_t)g->csr[m].indices[e], g->csr[m].weights[e]};
+        for (size_t s = 0; s <= slices; s++) {
+            const uint32_t first = start[m * (slices + 1) + s] = end;
+            for (size_t i = s * CG_MIX_SLICE; i < n && i < (s + 1) * CG_MIX_SLICE; i++) {
+                uint32_t at = first + (uint32_t)(i % CG_MIX_SLICE);
+                for (int32_t e = g->csr[m].indptr[i]; e < g->csr[m].indptr[i + 1]; e++) {
+                    if (g->csr[m].weights[e] == 0.0f) continue;
+                    entries[at] = (cg_mix_entry){(uint32_t)g->csr[m].indices[e], g->csr[m].weights[e]};
+                    at += CG_MIX_SLICE;
+                    if (end < at / CG_MIX_SLICE * CG_MIX_SLICE) end = at / CG_MIX_SLICE * CG_MIX_SLICE;
+                }
+            }
         }
     }
     g->plan = (cg_mix_plan){.n = n, .start = start, .entries = entries};
@@ -104,7 +112,7 @@ static void test_mix(size_t n, size_t p, size_t pad) {
 }
 
 static void test_mix_width(void) {
-    const size_t shared = 227 * 1024, left = shared - CG_MIX_THREADS * sizeof(cg_quad);
+    const size_t shared = 227 * 1024, left = shared - CG_MIX_THREADS * CG_MIX_QUADS * sizeof(cg_quad);
     for (size_t rounds = 1; rounds <= 3; rounds++) {
         const size_t most = left / (rounds > 1 ? 2 : 1) / sizeof(float);
         CHECK(cg_mix_shift(256, rounds, shared) == CG_MIX_WIDEST);

@@ -179,8 +179,27 @@ def test_equal_matrices_are_packed_once():
     csr = (W.indptr, W.indices, W.weights)
     which, start, entries = aggregate.pack([[csr, csr], [csr, csr]], 6)
     assert which.tolist() == [[0, 0], [0, 0]]
-    assert start.shape == (1, 7)
-    assert len(entries) == 18
+    assert start.tolist() == [[0, 24]]
+    assert len(entries) == 24
+
+
+def test_entries_lie_in_slices_of_rows():
+    """The first entry of eight rows, then the second one of each, ...; zero weights left out, gaps filled with zero."""
+    n = 11
+    counts = np.array([2, 0, 1, 3, 0, 0, 1, 1, 0, 2, 1])
+    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    indices = np.arange(11, dtype=np.int32)
+    weights = np.arange(1, 12, dtype=np.float32)
+    weights[4] = 0  # the second one of row 3
+    _, start, entries = aggregate.pack([[(indptr, indices, weights)]], n)
+    assert start.tolist() == [[0, 16, 32]]
+    assert entries["weight"].reshape(-1, 8).tolist() == [
+        [1, 0, 3, 4, 0, 0, 7, 8],
+        [2, 0, 0, 6, 0, 0, 0, 0],
+        [0, 9, 11, 0, 0, 0, 0, 0],
+        [0, 10, 0, 0, 0, 0, 0, 0],
+    ]
+    assert (entries["from"] == np.where(entries["weight"] > 0, entries["weight"] - 1, 0)).all()
 
 
 # ---- population ----

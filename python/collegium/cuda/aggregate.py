@@ -14,6 +14,7 @@ from .door import stream as use
 
 Csr = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
 _ENTRY = np.dtype([("from", np.uint32), ("weight", np.float32)])
+_SLICE = 8  # rows of a slice of mix_index.h
 
 
 class MixPlan:
@@ -62,7 +63,8 @@ def mix(X: Any, table: Sequence[Sequence[Csr]], columns: NDArray[np.int64], out:
 
     X: float32 (n, P), rows contiguous. out: like X, or X itself (in place), or None.
     Bits are those of the CPU's kernels that have FMA (AVX2, AVX-512). Memory-bound: 8 n P bytes whatever the rounds,
-    while n is at most about 3,500 (2,500 on sm_80; one round: twice that), and 8 n P bytes a round beyond. Nothing waits for the device.
+    while n is at most about 3,500 (2,400 on sm_80; one round: twice that), and 8 n P bytes a round beyond. Nothing
+    waits for the device.
     """
     stream = current_stream(X) if out is None else current_stream(X, out)
     x = view(X, "X", np.float32, 2, stream=stream)
@@ -114,8 +116,8 @@ def tiles(columns: NDArray[np.int64], width: int) -> NDArray[np.uint64]:
 
 
 def pack(table: Sequence[Sequence[Csr]], n: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.void]]:
-    """(which uint32 (rounds, blocks), start uint32 (matrices, n + 1), entries): every distinct matrix once, checked as
-    `_core.mix` checks it, zero weights left out."""
+    """(which uint32 (rounds, blocks), start uint32 (matrices, slices + 1), entries), as cg_mix_plan holds them: every
+    distinct matrix once, checked as `_core.mix` checks it, zero weights left out."""
     known: dict[tuple[int, int, int], int] = {}
     which = np.empty((len(table), len(table[0]) if table else 0), np.uint32)
     starts: list[NDArray[np.uint32]] = []
@@ -132,7 +134,7 @@ def pack(table: Sequence[Sequence[Csr]], n: int) -> tuple[NDArray[np.uint32], ND
                 kept += len(packed)
             which[r, b] = known[key]
     if kept >= 2**32:
-        raise ValueError(f"W: expected fewer than 2**32 entries in all, got {kept}")
+        raise ValueError(f"W: expected fewer than 2**32 entries in all, rows filled up, got {kept}")
     return which, np.stack(starts), np.concatenate(entries)
 
 
@@ -153,9 +155,25 @@ def _pack_one(csr: Csr, n: int, name: str) -> tuple[NDArray[np.int64], NDArray[n
     if len(bad):
         raise ValueError(f"{name}: indices[{bad[0]}]: expected 0 to {n - 1}, got {indices[bad[0]]}")
     keep = weights != 0
-    packed = np.empty(int(keep.sum()), _ENTRY)
-    packed["from"], packed["weight"] = indices[keep], weights[keep]
-    return np.concatenate([[0], np.cumsum(keep)])[indptr].astype(np.int64), packed
+    before = np.concatenate([[0], np.cumsum(keep)])[indptr]  # entries that are kept, before each row
+    return _slices(np.diff(before), indices[keep], weights[keep])
+
+
+def _slices(
+    counts: NDArray[np.int64], indices: NDArray[np.int32], weights: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.void]]:
+    """Where each slice of rows starts, and the entries: a slice holds the first entry of its rows, then the second of
+    each, ... up to its longest row; gaps are zero. counts: entries of each row."""
+    n = len(counts)
+    longest = np.zeros(-(-n // _SLICE) * _SLICE, np.int64)
+    longest[:n] = counts
+    start = np.concatenate([[0], np.cumsum(longest.reshape(-1, _SLICE).max(axis=1) * _SLICE)])
+    row = np.repeat(np.arange(n), counts)
+    nth = np.arange(len(row)) - (np.cumsum(counts) - counts)[row]
+    packed = np.zeros(int(start[-1]), _ENTRY)
+    at = start[row // _SLICE] + nth * _SLICE + row % _SLICE
+    packed["from"][at], packed["weight"][at] = indices, weights
+    return start, packed
 
 
 def _boundaries(columns: NDArray[np.int64]) -> NDArray[np.int64]:
