@@ -42,7 +42,7 @@ def _convolution(
     arguments = input, weight, bias, _pair(padding)
     if not (usable(input) and convolutions.takes(*arguments)):
         return None
-    return convolutions.Convolution.apply(*arguments)  # type: ignore[no-any-return]
+    return convolutions.Convolution.apply(*arguments)
 
 
 def _norm(
@@ -51,7 +51,7 @@ def _norm(
 ) -> torch.Tensor | None:  # fmt: skip
     if not norms.takes(input, num_groups, weight, bias):
         return None
-    return norms.GroupNorm.apply(input, weight, bias, num_groups, eps)[0]  # type: ignore[no-any-return]
+    return norms.GroupNorm.apply(input, weight, bias, num_groups, eps)[0]
 
 
 def _pair(value: Any) -> tuple[int, int]:

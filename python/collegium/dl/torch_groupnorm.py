@@ -1,7 +1,7 @@
 """Group normalisation of many rows' models under torch.func.vmap, by torch's own fused kernels.
 
-vmap's own rule makes a dozen passes over activations of it. But a batch (k, b, c, ...) of k rows with weights (k, c) lies
-in memory as one sample does that has k b c channels with a weight each, in k b times as many groups: one call.
+vmap's own rule makes a dozen passes over activations of it. But a batch (k, b, c, ...) of k rows with weights (k, c)
+lies in memory as one sample does that has k b c channels with a weight each, in k b times as many groups: one call.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class GroupNorm(torch.autograd.Function):  # type: ignore[misc]
 
     @staticmethod
     def forward(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, groups: int, eps: float) -> Tensors:
-        made = _forward(*(rows_of(t, None, 1) for t in (x, weight, bias)), groups, eps)  # type: ignore[call-arg]
+        one: Any = [rows_of(t, None, 1) for t in (x, weight, bias)]
+        made = _forward(*one, groups, eps)
         return tuple(t[0] for t in made)
 
     @staticmethod
@@ -82,8 +83,8 @@ class GroupNorm(torch.autograd.Function):  # type: ignore[misc]
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Any, weight: Any, bias: Any, groups: int, eps: float) -> Any:
-        of_rows = (rows_of(t, at, info.batch_size) for t, at in zip((x, weight, bias), in_dims))
-        return _forward(*of_rows, groups, eps), (0, 0, 0)  # type: ignore[call-arg]
+        of_rows: Any = [rows_of(t, at, info.batch_size) for t, at in zip((x, weight, bias), in_dims)]
+        return _forward(*of_rows, groups, eps), (0, 0, 0)
 
 
 class GroupNormGradient(torch.autograd.Function):  # type: ignore[misc]
@@ -91,7 +92,8 @@ class GroupNormGradient(torch.autograd.Function):  # type: ignore[misc]
 
     @staticmethod
     def forward(*arguments: Any) -> Tensors:
-        return tuple(t[0] for t in _backward(*(rows_of(t, None, 1) for t in arguments[:-1]), arguments[-1]))
+        one: Any = [rows_of(t, None, 1) for t in arguments[:-1]]
+        return tuple(t[0] for t in _backward(*one, arguments[-1]))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
@@ -99,5 +101,5 @@ class GroupNormGradient(torch.autograd.Function):  # type: ignore[misc]
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *arguments: Any) -> Any:
-        of_rows = (rows_of(t, at, info.batch_size) for t, at in zip(arguments[:-1], in_dims))
+        of_rows: Any = [rows_of(t, at, info.batch_size) for t, at in zip(arguments[:-1], in_dims)]
         return _backward(*of_rows, arguments[-1]), (0, 0, 0)
