@@ -18,7 +18,7 @@ def takes(x: torch.Tensor, groups: int, weight: torch.Tensor | None, bias: torch
     """Whether `GroupNorm` can do it: (b, c, ...) with weight and bias, of one dtype."""
     if weight is None or bias is None or x.ndim < 3 or x.numel() == 0 or groups < 1 or x.shape[1] % groups:
         return False
-    return x.dtype == weight.dtype == bias.dtype and x.shape[0] * groups <= _MOST
+    return bool(x.dtype == weight.dtype == bias.dtype and x.shape[0] * groups <= _MOST)
 
 
 def rows_of(t: torch.Tensor, at: int | None, rows: int) -> torch.Tensor:
@@ -67,9 +67,8 @@ class GroupNorm(torch.autograd.Function):  # type: ignore[misc]
 
     @staticmethod
     def forward(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, groups: int, eps: float) -> Tensors:
-        one: Any = [rows_of(t, None, 1) for t in (x, weight, bias)]
-        made = _forward(*one, groups, eps)
-        return tuple(t[0] for t in made)
+        x, weight, bias = (rows_of(t, None, 1) for t in (x, weight, bias))
+        return tuple(t[0] for t in _forward(x, weight, bias, groups, eps))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
@@ -83,17 +82,17 @@ class GroupNorm(torch.autograd.Function):  # type: ignore[misc]
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Any, weight: Any, bias: Any, groups: int, eps: float) -> Any:
-        of_rows: Any = [rows_of(t, at, info.batch_size) for t, at in zip((x, weight, bias), in_dims)]
-        return _forward(*of_rows, groups, eps), (0, 0, 0)
+        x, weight, bias = (rows_of(t, at, info.batch_size) for t, at in zip((x, weight, bias), in_dims))
+        return _forward(x, weight, bias, groups, eps), (0, 0, 0)
 
 
 class GroupNormGradient(torch.autograd.Function):  # type: ignore[misc]
     """Of `GroupNorm`; not differentiable again."""
 
     @staticmethod
-    def forward(*arguments: Any) -> Tensors:
-        one: Any = [rows_of(t, None, 1) for t in arguments[:-1]]
-        return tuple(t[0] for t in _backward(*one, arguments[-1]))
+    def forward(gy: Any, x: Any, mean: Any, scale: Any, weight: Any, groups: int) -> Tensors:
+        gy, x, mean, scale, weight = (rows_of(t, None, 1) for t in (gy, x, mean, scale, weight))
+        return tuple(t[0] for t in _backward(gy, x, mean, scale, weight, groups))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
@@ -101,5 +100,5 @@ class GroupNormGradient(torch.autograd.Function):  # type: ignore[misc]
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *arguments: Any) -> Any:
-        of_rows: Any = [rows_of(t, at, info.batch_size) for t, at in zip(arguments[:-1], in_dims)]
-        return _backward(*of_rows, arguments[-1]), (0, 0, 0)
+        gy, x, mean, scale, weight = (rows_of(t, at, info.batch_size) for t, at in zip(arguments[:-1], in_dims))
+        return _backward(gy, x, mean, scale, weight, arguments[-1]), (0, 0, 0)
