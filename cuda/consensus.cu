@@ -3,10 +3,12 @@
 
 enum { SUM_THREADS = 256 };
 
-static __global__ void consensus_kernel(size_t p, const float *x, size_t ldx, size_t k, const int64_t *rows,
-                                        double *mean, double *part) {
+/* Compiled without `rows` as well: else every copy waits for the number of its row. */
+template <bool ALL>
+static __global__ void __launch_bounds__(CG_CONSENSUS_THREADS)
+    consensus_kernel(size_t p, const float *x, size_t ldx, size_t k, const int64_t *rows, double *mean, double *part) {
     extern __shared__ __align__(16) double room[];
-    cg_consensus_body(p, x, ldx, k, rows, mean, part, blockIdx.x, blockDim.x, room);
+    cg_consensus_body(p, x, ldx, k, ALL ? nullptr : rows, mean, part, blockIdx.x, CG_CONSENSUS_THREADS, room);
 }
 
 static __global__ void sum_kernel(size_t n, const double *part, double *out) {
@@ -44,10 +46,10 @@ int cg_cuda_consensus_f32(int device, void *stream, size_t p, const float *x, si
     CG_ON_DEVICE(device, err);
     if (blocks > 0) {
         const size_t shared = cg_consensus_room(k);
-        CG_CUDA(cudaFuncSetAttribute(consensus_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                     static_cast<int>(shared)),
+        const auto kernel = rows ? consensus_kernel<false> : consensus_kernel<true>;
+        CG_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
                 err);
-        consensus_kernel<<<blocks, CG_CONSENSUS_THREADS, shared, cg_stream(stream)>>>(p, x, ldx, k, rows, mean, part);
+        kernel<<<blocks, CG_CONSENSUS_THREADS, shared, cg_stream(stream)>>>(p, x, ldx, k, rows, mean, part);
         CG_CUDA_LAUNCHED(err);
     }
     sum_kernel<<<1, SUM_THREADS, 0, cg_stream(stream)>>>(blocks, part, sum_sq);

@@ -20,12 +20,12 @@ CG_BOTH size_t cg_consensus_room(size_t k) {
 }
 
 /* Rows first, first + 1, ... of those that count into the tile; returns how many of them. */
-CG_BODY size_t cg_consensus_load(const float *x, size_t ldx, size_t k, const int64_t *rows, size_t first, size_t cols,
-                                 uint32_t threads, float *tile) {
+CG_BODY uint32_t cg_consensus_load(const float *x, size_t ldx, size_t k, const int64_t *rows, size_t first, size_t cols,
+                                   uint32_t threads, float *tile) {
     const size_t n = k - first < CG_CONSENSUS_ROWS ? k - first : CG_CONSENSUS_ROWS;
     cg_tile_load(n, rows ? x : x + first * ldx, ldx, rows ? rows + first : NULL, cols, CG_CONSENSUS_SHIFT, threads,
                  tile);
-    return n;
+    return (uint32_t)n;
 }
 
 /* mean[c] = 1/k sum_i x_i[c] for the block's columns, and part[block] = their share of sum_i ||x_i - mean||^2. Float64.
@@ -43,10 +43,14 @@ CG_BODY void cg_consensus_body(size_t p, const float *x, size_t ldx, size_t k, c
     CG_EACH_THREAD(t, threads) { CG_OWN(own, t) = 0.0; }
     CG_NO_BARRIER();
     for (size_t first = 0; first < k; first += ROWS) {
-        const size_t n = cg_consensus_load(x + col, ldx, k, rows, first, cols, threads, tile);
+        const uint32_t n = cg_consensus_load(x + col, ldx, k, rows, first, cols, threads, tile);
         CG_EACH_THREAD(t, threads) {
-            CG_UNROLL(8)
-            for (size_t i = 0; i < n && t < WIDTH && t < cols; i++) CG_OWN(own, t) += (double)tile[i * WIDTH + t];
+            double sum = CG_OWN(own, t);
+            if (t < WIDTH && t < cols) {
+                CG_UNROLL(8)
+                for (uint32_t i = 0; i < n; i++) sum += (double)tile[i * WIDTH + t];
+            }
+            CG_OWN(own, t) = sum;
         }
         CG_BARRIER();
     }
@@ -56,13 +60,20 @@ CG_BODY void cg_consensus_body(size_t p, const float *x, size_t ldx, size_t k, c
     }
     CG_BARRIER();
     for (size_t first = 0; first < k; first += ROWS) {
-        const size_t n = k <= ROWS ? k : cg_consensus_load(x + col, ldx, k, rows, first, cols, threads, tile);
+        const uint32_t n =
+            k <= ROWS ? (uint32_t)k : cg_consensus_load(x + col, ldx, k, rows, first, cols, threads, tile);
         CG_EACH_THREAD(t, threads) {
             const uint32_t c = t % WIDTH;
-            for (size_t i = t / WIDTH; i < n && c < cols; i += threads / WIDTH) {
-                const double d = (double)tile[i * WIDTH + c] - means[c];
-                CG_OWN(own, t) += d * d;
+            const double mean_c = c < cols ? means[c] : 0.0;
+            double sum = CG_OWN(own, t);
+            if (c < cols) {
+                CG_UNROLL(4)
+                for (uint32_t i = t / WIDTH; i < n; i += threads / WIDTH) {
+                    const double d = (double)tile[i * WIDTH + c] - mean_c;
+                    sum += d * d;
+                }
             }
+            CG_OWN(own, t) = sum;
         }
         CG_BARRIER();
     }

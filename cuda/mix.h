@@ -1,7 +1,7 @@
 /* cuda/mix.h -- sparse gossip on a device: Y = W[rounds - 1] ... W[0] X, a matrix for every round and column block.
  *
  * Bits: those of csrc/aggregate's kernels with FMA. Floor: 8 n p bytes of memory traffic where a tile of all rows fits
- * in shared memory (one round: n up to about 7,000 on sm_90, 4,900 on sm_80; more rounds: half of that), else 8 n p
+ * in shared memory (one round: n up to about 6,700 on sm_90, 4,700 on sm_80; more rounds: 3,600 and 2,600), else 8 n p
  * bytes a round. */
 #ifndef CG_CUDA_MIX_H
 #define CG_CUDA_MIX_H

@@ -33,26 +33,36 @@ typedef struct cg_mix_tile {
 
 enum {
     CG_MIX_SLICE = 8,
-    CG_MIX_THREADS = 256,
-    CG_MIX_LANES = 4,  /* threads that share a row of a tile */
-    CG_MIX_QUADS = 2,  /* of a row that a thread computes, at most: an entry is read once for them */
-    CG_MIX_WIDEST = 5, /* powers of two */
+    CG_MIX_THREADS = 512,
+    CG_MIX_LANES = 4,       /* threads that share a row of a tile */
+    CG_MIX_QUADS = 2,       /* of a row that a thread computes, at most: an entry is read once for them */
+    CG_MIX_RESERVED = 1024, /* bytes of shared memory that each block costs besides its own */
+    CG_MIX_WIDEST = 5,      /* powers of two */
     CG_MIX_NARROWEST = 3,
     CG_MIX_DIRECT = 256, /* columns of a tile of the direct kernel, a thread each */
     CG_MIX_ROWS = 16     /* rows a thread of it computes */
 };
 
-/* Bytes of shared memory of a fused block: CG_MIX_QUADS quads a thread, and n rows of a tile of 2^shift columns, twice
- * from two rounds on. */
-CG_BOTH size_t cg_mix_room(size_t n, size_t rounds, uint32_t shift) {
-    return CG_MIX_THREADS * CG_MIX_QUADS * sizeof(cg_quad) + (rounds > 1 ? 2 : 1) * n * (sizeof(float) << shift);
+/* Quads of one tile of n rows and 2^shift columns in shared memory; room for CG_MIX_QUADS quads a thread at least. */
+CG_BOTH size_t cg_mix_tile_quads(size_t n, uint32_t shift) {
+    const size_t least = CG_MIX_THREADS * CG_MIX_QUADS, tile = (n << shift) / 4;
+    return tile > least ? tile : least;
 }
 
-/* The widest tile, of 2^shift columns, that fits in `shared` bytes; 0 if none does. 8 columns are 32 bytes, the least
- * that memory delivers; 32 are a whole line. */
+/* Bytes of shared memory of a fused block: two tiles, or one where there is one round, and CG_MIX_QUADS quads a thread.
+ */
+CG_BOTH size_t cg_mix_room(size_t n, size_t rounds, uint32_t shift) {
+    const size_t tile = cg_mix_tile_quads(n, shift), least = CG_MIX_THREADS * CG_MIX_QUADS;
+    return (tile + (rounds > 1 ? tile : least)) * sizeof(cg_quad);
+}
+
+/* A tile has 2^shift columns: as many as leave two blocks room in `shared` bytes, so that one copies while the other
+ * computes, else as many as fit; 0 if none do. 8 columns are 32 bytes, the least that memory delivers; 32 are a line.
+ */
 CG_BOTH uint32_t cg_mix_shift(size_t n, size_t rounds, size_t shared) {
-    for (uint32_t shift = CG_MIX_WIDEST; shift >= CG_MIX_NARROWEST; shift--)
-        if (cg_mix_room(n, rounds, shift) <= shared) return shift;
+    for (size_t blocks = 2; blocks > 0; blocks--)
+        for (uint32_t shift = CG_MIX_WIDEST; shift >= CG_MIX_NARROWEST; shift--)
+            if (blocks * (cg_mix_room(n, rounds, shift) + CG_MIX_RESERVED) <= shared + CG_MIX_RESERVED) return shift;
     return 0;
 }
 
@@ -86,7 +96,7 @@ CG_BODY cg_mix_part cg_mix_part_of(uint32_t shift, uint32_t t) {
 
 /* The entries of a row in order, one FMA each, from 0: the bits of the CPU's kernels that have FMA. While one entry is
  * worked on the next is under way. src: n rows of a tile. */
-CG_BODY void cg_mix_row(const cg_mix_plan *k, const uint32_t *start, size_t row, const cg_quad *src,
+CG_BODY void cg_mix_row(const cg_mix_plan *k, const uint32_t *start, uint32_t row, const cg_quad *src,
                         const cg_mix_part *m, cg_quad *sum) {
     const uint32_t end = start[row / CG_MIX_SLICE + 1];
     uint32_t e = start[row / CG_MIX_SLICE] + row % CG_MIX_SLICE;
@@ -116,7 +126,7 @@ CG_BODY void cg_mix_inner(const cg_mix_plan *k, const uint32_t *start, const cg_
                           uint32_t threads) {
     CG_EACH_THREAD(t, threads) {
         const cg_mix_part m = cg_mix_part_of(shift, t);
-        for (size_t row = t / m.lanes; row < k->n; row += threads / m.lanes) {
+        for (uint32_t row = t / m.lanes; row < k->n; row += threads / m.lanes) {
             cg_quad sum[CG_MIX_QUADS];
             cg_mix_row(k, start, row, from, &m, sum);
             CG_UNROLL(2)
@@ -127,21 +137,21 @@ CG_BODY void cg_mix_inner(const cg_mix_plan *k, const uint32_t *start, const cg_
 }
 
 /* The last round, from a tile to y. Where quads of y are not aligned or not whole, a warp turns its rows into single
- * columns by way of `turn`, CG_MIX_QUADS quads a thread. */
+ * columns by way of `turn`, CG_MIX_QUADS quads a thread that do not overlap the tile. */
 CG_BODY void cg_mix_last(const cg_mix_plan *k, const uint32_t *start, const cg_quad *from, float *y, size_t ldy,
                          size_t cols, uint32_t shift, uint32_t threads, cg_quad *turn) {
     const uint32_t width = 1u << shift, step = threads / cg_mix_part_of(shift, 0).lanes;
     const int aligned = cg_aligned(y, ldy) && cols >= width;
-    for (size_t first = 0; first < k->n; first += step) {
+    for (uint32_t first = 0; first < k->n; first += step) {
         CG_EACH_THREAD(t, threads) {
             const cg_mix_part m = cg_mix_part_of(shift, t);
-            const size_t row = first + t / m.lanes;
+            const uint32_t row = first + t / m.lanes;
             cg_quad sum[CG_MIX_QUADS];
             if (row < k->n) cg_mix_row(k, start, row, from, &m, sum);
             CG_UNROLL(2)
             for (uint32_t h = 0; h < m.each && row < k->n; h++) {
                 if (aligned)
-                    cg_quad_stream(y + row * ldy + 4 * m.q[h], sum[h]);
+                    cg_quad_stream(y + (size_t)row * ldy + 4 * m.q[h], sum[h]);
                 else
                     turn[t / m.lanes * m.quads + m.q[h]] = sum[h];
             }
@@ -151,8 +161,8 @@ CG_BODY void cg_mix_last(const cg_mix_plan *k, const uint32_t *start, const cg_q
             const uint32_t own = 32 / cg_mix_part_of(shift, t).lanes * width; /* floats of a warp */
             for (uint32_t i = t % 32; i < own && !aligned; i += 32) {
                 const uint32_t at = t / 32 * own + i, c = at % width;
-                const size_t row = first + at / width;
-                if (row < k->n && c < cols) y[row * ldy + c] = ((const float *)turn)[at];
+                const uint32_t row = first + at / width;
+                if (row < k->n && c < cols) y[(size_t)row * ldy + c] = ((const float *)turn)[at];
             }
         }
         CG_WARP_BARRIER();
@@ -164,7 +174,7 @@ CG_BODY void cg_mix_fused_body(const cg_mix_plan *k, const float *x, size_t ldx,
                                size_t tile, uint32_t threads, cg_quad *room) {
     const cg_mix_tile at = cg_mix_tile_at(k, (size_t)1 << shift, tile);
     CG_BLOCK();
-    cg_quad *from = room + CG_MIX_QUADS * threads, *to = from + (k->n << shift) / 4;
+    cg_quad *from = room, *to = room + cg_mix_tile_quads(k->n, shift);
     cg_tile_load(k->n, x + at.col, ldx, NULL, at.cols, shift, threads, (float *)from);
     for (size_t r = 0; r + 1 < k->rounds; r++) {
         cg_mix_inner(k, cg_mix_matrix(k, r, at.block), from, to, shift, threads);
@@ -172,7 +182,7 @@ CG_BODY void cg_mix_fused_body(const cg_mix_plan *k, const float *x, size_t ldx,
         from = to;
         to = swap;
     }
-    cg_mix_last(k, cg_mix_matrix(k, k->rounds - 1, at.block), from, y + at.col, ldy, at.cols, shift, threads, room);
+    cg_mix_last(k, cg_mix_matrix(k, k->rounds - 1, at.block), from, y + at.col, ldy, at.cols, shift, threads, to);
 }
 
 /* One round of CG_MIX_ROWS rows of a tile of CG_MIX_DIRECT columns, a thread a column. src and dst do not overlap. */

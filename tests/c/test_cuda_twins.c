@@ -112,15 +112,16 @@ static void test_mix(size_t n, size_t p, size_t pad) {
 }
 
 static void test_mix_width(void) {
-    const size_t shared = 227 * 1024, left = shared - CG_MIX_THREADS * CG_MIX_QUADS * sizeof(cg_quad);
-    for (size_t rounds = 1; rounds <= 3; rounds++) {
-        const size_t most = left / (rounds > 1 ? 2 : 1) / sizeof(float);
-        CHECK(cg_mix_shift(256, rounds, shared) == CG_MIX_WIDEST);
-        CHECK(cg_mix_shift(most >> CG_MIX_WIDEST, rounds, shared) == CG_MIX_WIDEST);
-        CHECK(cg_mix_shift((most >> CG_MIX_WIDEST) + 1, rounds, shared) == CG_MIX_WIDEST - 1);
-        CHECK(cg_mix_shift(most >> CG_MIX_NARROWEST, rounds, shared) == CG_MIX_NARROWEST);
-        CHECK(cg_mix_shift((most >> CG_MIX_NARROWEST) + 1, rounds, shared) == 0);
-    }
+    const size_t shared = 227 * 1024, kib = 1024;
+    CHECK(cg_mix_room(256, 1, 5) == 48 * kib && cg_mix_room(256, 2, 5) == 64 * kib);
+    CHECK(cg_mix_room(1, 1, 5) == 32 * kib && cg_mix_room(1, 2, 5) == 32 * kib);
+    CHECK(cg_mix_shift(256, 1, shared) == 5 && cg_mix_shift(256, 4, shared) == 5);
+    CHECK(cg_mix_shift(776, 1, shared) == 5 && cg_mix_shift(777, 1, shared) == 4); /* two blocks, 97 + 16 KiB each */
+    CHECK(cg_mix_shift(452, 2, shared) == 5 && cg_mix_shift(453, 2, shared) == 4);
+    CHECK(cg_mix_shift(3104, 1, shared) == 3 && cg_mix_shift(1808, 2, shared) == 3);
+    CHECK(cg_mix_shift(3105, 1, shared) == 4 && cg_mix_shift(1809, 2, shared) == 4); /* one */
+    CHECK(cg_mix_shift(6752, 1, shared) == 3 && cg_mix_shift(6753, 1, shared) == 0);
+    CHECK(cg_mix_shift(3632, 2, shared) == 3 && cg_mix_shift(3633, 2, shared) == 0);
 }
 
 /* ---- randomness ---- */

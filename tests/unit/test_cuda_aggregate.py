@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,71 @@ def test_a_plan_used_on_another_stream_waits_before_it_is_given_back(twin, monke
     x = cuda.view(InterfaceArray(X), "x", np.float32, 2)
     plan.run(x, x, 8)
     assert waits == [(0, 8, 3), (0, 3, 8)]
+
+
+@pytest.fixture
+def packed(monkeypatch):
+    """One entry for each time that matrices are packed; no plan is kept from before."""
+    aggregate._plans.clear()
+    calls, pack = [], aggregate.pack
+    monkeypatch.setattr(aggregate, "pack", lambda *a: (calls.append(a), pack(*a))[1])
+    yield calls
+    aggregate._plans.clear()
+
+
+def test_a_matrix_nobody_can_write_to_is_packed_once(twin, packed):
+    X, W, other = models(6, 20), dl.topology.ring(6).mixing(), dl.topology.ring(6).mixing()
+    x = cuda.from_numpy(X)
+    for times, (matrix, rounds, columns) in enumerate(
+        [
+            (W, 2, None),
+            (W, 1, None),
+            (other, 2, None),
+            ([[W, other]] * 2, 2, [0, 7, 20]),
+            ([[W, other]] * 2, 2, [0, 8, 20]),
+        ]
+    ):
+        want = dl.mix(X, matrix, rounds, columns=columns)
+        for _ in range(3):
+            assert same(dl.mix(x, matrix, rounds, columns=columns).numpy_sync(), want)
+        assert len(packed) == times + 1
+    dl.mix(x, W, 2)
+    assert len(packed) == 5
+
+
+def test_a_matrix_that_may_change_is_packed_every_time(twin, packed):
+    X, W = models(6, 20), dl.topology.ring(6).mixing()
+    csr = (W.indptr, W.indices, W.weights.copy())
+    assert same(dl.mix(cuda.from_numpy(X), csr).numpy_sync(), dl.mix(X, csr))
+    csr[2][:] = csr[2][::-1] * 2
+    assert same(dl.mix(cuda.from_numpy(X), csr).numpy_sync(), dl.mix(X, csr))
+    assert len(packed) == 2
+
+
+def test_a_plan_is_not_kept_with_a_stream_that_may_end(twin, packed):
+    X, W = models(6, 20), dl.topology.ring(6).mixing()
+    for _ in range(2):
+        dl.mix(InterfaceArray(X, stream=5), W)
+    assert len(packed) == 2
+
+
+def test_few_plans_are_kept(twin, packed):
+    X = cuda.from_numpy(models(6, 20))
+    graphs = [dl.topology.ring(6).mixing() for _ in range(9)]
+    for W in [*graphs, graphs[1], graphs[0]]:
+        dl.mix(X, W)
+    assert len(packed) == 10  # the first one again
+    assert len(aggregate._plans._kept) == 8
+
+
+def test_threads_share_plans(twin, packed):
+    X = models(6, 20)
+    graphs = [dl.topology.ring(6).mixing() for _ in range(12)]
+    want = dl.mix(X, graphs[0])
+    x = cuda.from_numpy(X)
+    with ThreadPoolExecutor(4) as pool:
+        got = list(pool.map(lambda i: dl.mix(x, graphs[i * 7 % 12]).numpy_sync(), range(200)))
+    assert all(same(y, want) for y in got)
 
 
 def test_tiles_end_where_blocks_do():
