@@ -310,14 +310,17 @@ def test_streams(X):
         pass
 
 
-def test_values_of_another_stream_are_waited_for_on_the_device(twin, X, monkeypatch):
+def test_streams_wait_for_one_another_on_the_device(twin, X, monkeypatch):
     waits = []
     monkeypatch.setattr(twin, "stream_wait", lambda *a: waits.append(a))
     a, b = (door.view(InterfaceArray(X, stream=s), "x", np.float32, 2) for s in (5, None))
-    door.enter(twin, 0, 5, a, b)
+    with door.ordered(twin, 0, 5, a, b):
+        pass
     assert waits == []
-    door.enter(twin, 0, 6, a, b)
-    assert waits == [(0, 6, 5)]
+    with pytest.raises(KeyError), door.ordered(twin, 0, 6, a, b, a):
+        assert waits == [(0, 6, 5)]
+        raise KeyError
+    assert waits == [(0, 6, 5), (0, 5, 6)]
 
 
 def test_arrays_on_two_devices(twin, X):
@@ -355,7 +358,7 @@ def test_copies_wait_for_the_stream_an_array_was_made_on(twin, X, monkeypatch):
     with cuda.stream(6):
         a.numpy_sync()
         a.fill_from(X)
-    assert waits == [(0, 6, 1), (0, 6, 1)]
+    assert waits == [(0, 6, 1), (0, 1, 6)] * 2
 
 
 def test_out_of_memory_names_the_bytes(twin):

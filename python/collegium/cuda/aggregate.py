@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .._where import library_of
 from .array import empty, from_numpy, like
-from .door import LEGACY, View, current_stream, enter, lend, need, one_device, view
+from .door import LEGACY, View, current_stream, need, one_device, ordered, view
 from .door import stream as use
 from .recent import Recent
 
@@ -45,20 +45,17 @@ class MixPlan:
     def run(self, x: View, y: View, stream: int) -> None:
         """Y = W[rounds - 1] ... W[0] X on the stream. x, y: float32 (n, P), checked; y may be x where `fused`."""
         col_start, first_tile, entries, start, which = self._at
-        enter(self._module, self.device, stream, x, y)
-        if self._blob.stream != stream:
-            self._module.stream_wait(self.device, stream, self._blob.stream)
         ldx, ldy = x.strides[0], y.strides[0]
         work = None
         if not self.fused and self.rounds > 1:
             with use(stream):
                 work = empty((self.n, ldy), device=self.device)
-        self._module.mix(
-            self.device, stream, self.n, self.rounds, self.blocks, col_start, first_tile, which, start, entries,
-            int(self.first_tile[-1]), self.width, self.fused, x.address, ldx, y.address, ldy,
-            work.address if work is not None else None,
-        )  # fmt: skip
-        lend(self._module, self.device, stream, self._blob.stream)
+        with ordered(self._module, self.device, stream, x, y, self._blob._as_view()):
+            self._module.mix(
+                self.device, stream, self.n, self.rounds, self.blocks, col_start, first_tile, which, start, entries,
+                int(self.first_tile[-1]), self.width, self.fused, x.address, ldx, y.address, ldy,
+                work.address if work is not None else None,
+            )  # fmt: skip
 
 
 def mix(X: Any, table: Sequence[Sequence[Csr]], columns: NDArray[np.int64], out: Any = None) -> Any:
@@ -130,8 +127,8 @@ def _direct_in_place(plan: MixPlan, x: View, stream: int) -> None:
     with use(stream):
         copy = empty(x.shape, device=plan.device)
     module, width, rows = need(), x.shape[1] * 4, x.shape[0]
-    enter(module, plan.device, stream, x)
-    module.copy(plan.device, stream, copy.address, copy.strides[0] * 4, x.address, x.strides[0] * 4, width, rows)
+    with ordered(module, plan.device, stream, x):
+        module.copy(plan.device, stream, copy.address, copy.strides[0] * 4, x.address, x.strides[0] * 4, width, rows)
     plan.run(view(copy, "copy", np.float32, 2, stream=stream), x, stream)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .._check import integer
 from .._where import DLPACK_CUDA, library_of
-from .door import DLPACK_CODES, LEGACY, View, current_stream, enter, need, one_device, view_any
+from .door import DLPACK_CODES, LEGACY, View, current_stream, need, one_device, ordered, view_any
 
 _LINE = 128  # bytes that a device's memory delivers together
 
@@ -96,7 +96,9 @@ class Array:
         """A copy on the host. Waits for the stream."""
         out = np.empty(self.shape, self.dtype)
         rows, width, pitch = self._rows()
-        need().copy_out_sync(self.number, self._now(), out.ctypes.data, width, self.address, pitch, width, rows)
+        module, now = need(), current_stream(self)
+        with ordered(module, self.number, now, self._as_view()):
+            module.copy_out_sync(self.number, now, out.ctypes.data, width, self.address, pitch, width, rows)
         return out
 
     def fill_from(self, values: Any) -> None:
@@ -110,14 +112,9 @@ class Array:
             raise ValueError(f"values: expected shape {self.shape}, got {values.shape}")
         host = np.ascontiguousarray(values)
         rows, width, pitch = self._rows()
-        need().copy_in(self.number, self._now(), self.address, pitch, host.ctypes.data, width, width, rows)
-
-    def _now(self) -> int:
-        """The stream of this moment; it waits for the one the array was made on."""
-        now = current_stream(self)
-        if now != self.stream:
-            need().stream_wait(self.number, now, self.stream)
-        return now
+        module, now = need(), current_stream(self)
+        with ordered(module, self.number, now, self._as_view()):
+            module.copy_in(self.number, now, self.address, pitch, host.ctypes.data, width, width, rows)
 
     def _rows(self) -> tuple[int, int, int]:
         """Rows, bytes of a row and bytes from one to the next, where all but the first dimension are contiguous."""
@@ -170,8 +167,8 @@ def to_host_sync(x: Any, name: str = "x") -> NDArray[Any]:
     stream = current_stream(x)
     v = view_any(x.detach() if hasattr(x, "detach") else x, name, stream=stream)
     module, device = need(), one_device(x=v)
-    enter(module, device, stream, v)
-    return Array(v.address, v.shape, v.strides, v.dtype, device, stream, v.owner).numpy_sync()
+    with ordered(module, device, stream, v):
+        return Array(v.address, v.shape, v.strides, v.dtype, device, stream, v.owner).numpy_sync()
 
 
 def like(x: Any, shape: tuple[int, ...], dtype: Any, device: int, stream: int) -> Any:

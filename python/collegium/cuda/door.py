@@ -116,7 +116,7 @@ def view(x: Any, name: str, dtype: Any, ndim: int, *, stream: int = LEGACY, writ
     """An array of another library, checked: in a device's memory, of `dtype`, of `ndim` dimensions, aligned, the last
     one contiguous and rows that do not overlap.
 
-    stream: the one that will work on it; values still being written on another are waited for by `enter`.
+    stream: the one that will work on it; values still being written on another are waited for by `ordered`.
     Raises TypeError (no device array, dtype), ValueError (shape, strides, stream, read-only), naming the argument.
     Sources: DLPack's Python specification; the CUDA array interface, versions 2 and 3.
     """
@@ -130,18 +130,19 @@ def view_any(x: Any, name: str, *, stream: int = LEGACY) -> View:
     return _checked(v, name, v.dtype, len(v.shape), False)
 
 
-def enter(module: Any, device: int, stream: int, *views: View) -> None:
-    """Makes the stream wait, on the device, for values that come to be on other streams."""
-    for v in views:
-        if v.wait_for is not None and v.wait_for != stream:
-            module.stream_wait(device, stream, v.wait_for)
-
-
-def lend(module: Any, device: int, stream: int, made_on: int) -> None:
-    """After work on `stream` with memory of our own that was made on another: its giving back, which goes in the order
-    of the stream it was made on, waits for that work."""
-    if stream != made_on:
-        module.stream_wait(device, made_on, stream)
+@contextlib.contextmanager
+def ordered(module: Any, device: int, stream: int, *views: View) -> Iterator[None]:
+    """Around work on `stream` with these arrays. Before it, the stream waits on the device for values that come to be
+    on other streams. After it, those streams wait for the work: in their order the memory is given back, and whoever
+    looks for values that were written here waits for them."""
+    others = {v.wait_for for v in views if v.wait_for is not None and v.wait_for != stream}
+    for other in others:
+        module.stream_wait(device, stream, other)
+    try:
+        yield
+    finally:  # a part of the work may have been put on the stream
+        for other in others:
+            module.stream_wait(device, other, stream)
 
 
 def one_device(**views: View) -> int:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .aggregate import overlap
 from .array import empty, from_numpy, like, to_host_sync
-from .door import current_stream, enter, need, one_device, view
+from .door import current_stream, need, one_device, ordered, view
 from .door import stream as use
 
 _COLUMNS = 32  # of a block of consensus_index.h
@@ -30,17 +30,17 @@ def consensus(X: Any, rows: Any = None) -> tuple[Any, Any]:
     if x.shape[0] == 0 or (picked is not None and len(picked) == 0):
         raise ValueError("rows: expected at least one, got none")
     module, device = need(), one_device(X=x)
-    enter(module, device, stream, x)
     mean, total = (like(X, (size,), np.float64, device, stream) for size in (x.shape[1], 1))
     with use(stream):
         part = empty((-(-x.shape[1] // _COLUMNS),), np.float64, device=device)
         chosen = None if picked is None else from_numpy(picked, device=device)
     m, t = (view(a, "out", np.float64, 1, stream=stream, write=True) for a in (mean, total))
     k = x.shape[0] if picked is None else len(picked)
-    module.consensus(
-        device, stream, x.shape[1], x.address, x.strides[0], k, None if chosen is None else chosen.address,
-        m.address, part.address, t.address,
-    )  # fmt: skip
+    with ordered(module, device, stream, x):
+        module.consensus(
+            device, stream, x.shape[1], x.address, x.strides[0], k, None if chosen is None else chosen.address,
+            m.address, part.address, t.address,
+        )  # fmt: skip
     return mean, total
 
 
@@ -72,14 +72,14 @@ def average(X: Any, weights: Any, rows: Any = None, out: Any = None) -> Any:
     if overlap(x, y):
         raise ValueError("out: overlaps X")
     one_device(X=x, out=y)
-    enter(module, device, stream, x, y)
     with use(stream):
         chosen = None if picked is None else from_numpy(picked, device=device)
         given = from_numpy(w, device=device)
-    module.average(
-        device, stream, x.shape[1], x.address, x.strides[0], k, None if chosen is None else chosen.address,
-        given.address, y.address,
-    )  # fmt: skip
+    with ordered(module, device, stream, x, y):
+        module.average(
+            device, stream, x.shape[1], x.address, x.strides[0], k, None if chosen is None else chosen.address,
+            given.address, y.address,
+        )  # fmt: skip
     return result
 
 
@@ -95,15 +95,15 @@ def find_nonfinite_sync(X: Any, rows: Any = None) -> tuple[int, int] | None:
     if n == 0 or size == 0:
         return None
     module, device = need(), one_device(X=x)
-    enter(module, device, stream, x)
     with use(stream):
         part = empty((n * -(-size // _PIECE) + 1,), np.uint64, device=device)
         chosen = None if picked is None else from_numpy(picked, device=device)
     out = part.part(len(part) - 1, (1,), (1,))
-    module.find_nonfinite(
-        device, stream, size, x.address, x.strides[0], n, None if chosen is None else chosen.address, part.address,
-        out.address,
-    )  # fmt: skip
+    with ordered(module, device, stream, x):
+        module.find_nonfinite(
+            device, stream, size, x.address, x.strides[0], n, None if chosen is None else chosen.address,
+            part.address, out.address,
+        )  # fmt: skip
     at = int(out.numpy_sync()[0])
     if at == _NOWHERE:
         return None

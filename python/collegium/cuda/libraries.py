@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .array import like
-from .door import current_stream, enter, need, one_device, view
+from .door import current_stream, need, one_device, ordered, view
 
 # The names the dynamic linker knows, newest first, and the package that brings the library.
 _NAMES = {"cublas": ("libcublas.so.13", "libcublas.so.12"), "nccl": ("libnccl.so.2",)}
@@ -51,12 +51,13 @@ def sgemm(a: Any, b: Any) -> Any:
         raise ValueError(f"b: expected shape (n, {x.shape[1]}), got {y.shape}")
     module, device = need(), one_device(a=x, b=y)
     library("cublas")
-    enter(module, device, stream, x, y)
     out = like(a, (x.shape[0], y.shape[0]), np.float32, device, stream)
     c = view(out, "out", np.float32, 2, stream=stream, write=True)
-    module.cublas_gemm(
-        device, stream, *c.shape, x.shape[1], x.address, x.strides[0], y.address, y.strides[0], c.address, c.strides[0]
-    )
+    with ordered(module, device, stream, x, y):
+        module.cublas_gemm(
+            device, stream, *c.shape, x.shape[1], x.address, x.strides[0], y.address, y.strides[0], c.address,
+            c.strides[0],
+        )  # fmt: skip
     return out
 
 

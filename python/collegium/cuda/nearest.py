@@ -9,7 +9,7 @@ import numpy as np
 
 from .._check import real
 from .array import empty, like
-from .door import View, current_stream, enter, lend, need, one_device, view
+from .door import View, current_stream, need, one_device, ordered, view
 from .door import stream as use
 
 _GROUP = 32  # keys that share a bound, of nearest_index.h
@@ -28,11 +28,10 @@ class KeyTable:
         self.keys = view(keys, "keys", np.float32, 2, stream=stream)
         self.device = one_device(keys=self.keys)
         self._module = need()
-        enter(self._module, self.device, stream, self.keys)
-        self.stream = stream
         with use(stream):
             self._norms = empty((len(self),), device=self.device)
-        self._square(self.keys, stream, self._norms.address)
+        with ordered(self._module, self.device, stream, self.keys):
+            self._square(self.keys, stream, self._norms.address)
 
     def __len__(self) -> int:
         return self.keys.shape[0]
@@ -54,23 +53,20 @@ class KeyTable:
             raise ValueError(f"queries: expected shape (B, {self.keys.shape[1]}), got {q.shape}")
         one_device(keys=self.keys, queries=q)
         bound = math.inf if tolerance is None else squared(real(tolerance, "tolerance", 0))
-        enter(self._module, self.device, stream, q)
-        if self.stream != stream:
-            self._module.stream_wait(self.device, stream, self.stream)
         groups = -(-len(self) // _GROUP)
         with use(stream):
             work = empty((batch, 1 + 2 * groups), device=self.device)  # norms, then lower and upper bounds
         lo = work.address + 4 * batch
-        self._square(q, stream, work.address)
         index, distance = (like(queries, (batch,), t, self.device, stream) for t in (np.int64, np.float32))
         i = view(index, "index", np.int64, 1, stream=stream, write=True)
         d = view(distance, "distance", np.float32, 1, stream=stream, write=True)
-        self._module.nearest(
-            self.device, stream, batch, len(self), dim, q.address, q.strides[0], self.keys.address,
-            self.keys.strides[0], work.address, self._norms.address, lo,
-            lo + 4 * batch * groups, bound, i.address, d.address,
-        )  # fmt: skip
-        lend(self._module, self.device, stream, self.stream)
+        with ordered(self._module, self.device, stream, q, self.keys, self._norms._as_view()):
+            self._square(q, stream, work.address)
+            self._module.nearest(
+                self.device, stream, batch, len(self), dim, q.address, q.strides[0], self.keys.address,
+                self.keys.strides[0], work.address, self._norms.address, lo,
+                lo + 4 * batch * groups, bound, i.address, d.address,
+            )  # fmt: skip
         return index, distance
 
     def _square(self, x: View, stream: int, out: int) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .._check import integer
 from .array import Array, empty, from_numpy, like
-from .door import View, current_stream, enter, lend, need, one_device, view
+from .door import View, current_stream, need, one_device, ordered, view
 from .door import stream as use
 
 _ROWS = 1 << 18  # (query, source) rows at once: 256 MB of the first layer at 256 units
@@ -57,7 +57,6 @@ class RouterForward:
                 raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
         self.sources, self.h1, self.h2, self.device = sources, h1, h2, device
         self._module = need()
-        self.stream = current_stream()
         up = self._up
         self._wq, self._cross = up(wq), None if cross is None else up(cross)
         names = ("gain1", "bias1", "w2", "b2", "gain2", "bias2", "w3", "b3")
@@ -85,18 +84,15 @@ class RouterForward:
             if v.device not in (None, self.device):
                 raise ValueError(f"queries[{e}]: expected an array on cuda:{self.device}, got one on cuda:{v.device}")
         one_device(**{f"queries[{e}]": v for e, v in enumerate(views)})
-        enter(self._module, self.device, stream, *views)
-        if self.stream != stream:
-            self._module.stream_wait(self.device, stream, self.stream)
         out = like(queries[0], (batch, self.sources), np.float32, self.device, stream)
         p = view(out, "out", np.float32, 2, stream=stream, write=True)
-        with use(stream):
+        weights = self._wq._as_view()  # the others were put on the same stream
+        with use(stream), ordered(self._module, self.device, stream, weights, *views):
             for e, v in enumerate(views):
                 group = len(self._members[e])
                 step = max(1, _ROWS // max(group, 1))
                 for first in range(0, batch if group else 0, step):
                     self._encoder(e, v, first, min(step, batch - first), p, stream)
-        lend(self._module, self.device, stream, self.stream)
         return out
 
     def _encoder(self, e: int, q: View, first: int, count: int, p: View, stream: int) -> None:
