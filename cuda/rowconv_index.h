@@ -35,8 +35,8 @@ typedef struct cg_patch {
     uint32_t batch, in, out, height, width, taps, kw, ph, pw, oh, ow;
     uint32_t images, lines, down, tiles; /* tiles down an image; of a row */
     uint32_t deep, chunks, steps;        /* channels of a chunk, chunks, products of 8 deep in a chunk */
-    uint32_t seen, margin, pitch,
-        plane; /* lines that are seen; zeros before a line; floats to the next line, channel */
+    uint32_t seen, margin;               /* lines that are seen; zeros before a line */
+    uint32_t pitch, plane;               /* floats to the next line, channel */
     size_t ldx;
 } cg_patch;
 
