@@ -145,6 +145,11 @@ def ordered(module: Any, device: int, stream: int, *views: View) -> Iterator[Non
             module.stream_wait(device, other, stream)
 
 
+def device_of(x: Any) -> int:
+    """The number of the device an array says it is on, 0 where it does not say."""
+    return int(x.__dlpack_device__()[1]) if hasattr(x, "__dlpack_device__") else _number(x) or 0
+
+
 def one_device(**views: View) -> int:
     """The device they are all on. Raises ValueError if they are not on one."""
     known = {name: v.device for name, v in views.items() if v.device is not None}
