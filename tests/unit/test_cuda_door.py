@@ -7,17 +7,19 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cuda_twin import DlpackArray, InterfaceArray
+from cuda_twin import DELETER, DlpackArray, InterfaceArray
 
 import collegium
-from collegium import config, cuda
+from collegium import config, cuda, dl
 from collegium._where import on_device
 from collegium.cuda import door
+from collegium.cuda.array import like
 
 
 @pytest.fixture
@@ -295,6 +297,30 @@ def test_memory_lives_as_long_as_what_was_handed_out(twin, X):
     assert sys.getrefcount(owner) == before
 
 
+def test_a_tensor_that_comes_back_after_the_interpreter_has_gone(twin):
+    """Another library may keep it until the process ends."""
+    code = f"""
+import ctypes
+from importlib.machinery import ExtensionFileLoader
+from importlib.util import module_from_spec, spec_from_file_location
+name, file = "collegium._cuda", {twin.__file__!r}
+spec = spec_from_file_location(name, file, loader=ExtensionFileLoader(name, file))
+module = module_from_spec(spec)
+spec.loader.exec_module(module)
+capsule = module.dlpack_make(64, 0, 2, 32, (3,), (1,), object())
+point, rename = ctypes.pythonapi.PyCapsule_GetPointer, ctypes.pythonapi.PyCapsule_SetName
+point.restype, point.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+used = ctypes.c_char_p(b"used_dltensor")
+rename.argtypes = [ctypes.py_object, ctypes.c_char_p]
+tensor = point(capsule, b"dltensor")
+rename(capsule, used)
+deleter = ctypes.c_void_p.from_address(tensor + {DELETER})
+ctypes.CDLL(None).__cxa_atexit(deleter, ctypes.c_void_p(tensor), None)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 # ---- streams, devices ----
 
 
@@ -308,6 +334,42 @@ def test_streams(X):
     assert cuda.current_stream(DlpackArray(X)) == 1
     with pytest.raises(ValueError, match="handle: expected at least 0"), cuda.stream(-1):
         pass
+
+
+def test_a_tensor_on_the_cpu_is_refused_in_our_words(twin, X, need):
+    zeros, W = need("torch").zeros(5, 7), dl.topology.ring(5).mixing()
+    with pytest.raises(TypeError, match="out: expected an array on a CUDA device, got one on the CPU"):
+        dl.mix(cuda.from_numpy(X), W, out=zeros)
+    with pytest.raises(TypeError, match="X: expected an array on a CUDA device, got one on the CPU"):
+        cuda.consensus(zeros)
+
+
+class CupyDevice:
+    """Current within `with`, as CuPy's devices are."""
+
+    current = 0
+
+    def __init__(self, id: int) -> None:
+        self.id = id
+
+    def __enter__(self) -> None:
+        self.before, CupyDevice.current = CupyDevice.current, self.id
+
+    def __exit__(self, *_: object) -> None:
+        CupyDevice.current = self.before
+
+
+def test_arrays_of_cupy_on_a_device_that_is_not_current(X, monkeypatch):
+    made = []
+    stream = lambda: SimpleNamespace(ptr=100 + CupyDevice.current)
+    cupy = SimpleNamespace(
+        cuda=SimpleNamespace(get_current_stream=stream), empty=lambda *_: made.append(CupyDevice.current)
+    )
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    kind = type("ndarray", (InterfaceArray,), {"__module__": "cupy._core.core", "device": CupyDevice(1)})
+    assert cuda.current_stream(kind(X)) == 101
+    like(kind(X), (3,), np.float32, 1, 101)
+    assert (made, CupyDevice.current) == ([1], 0)
 
 
 def test_streams_wait_for_one_another_on_the_device(twin, X, monkeypatch):

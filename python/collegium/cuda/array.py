@@ -175,7 +175,8 @@ def like(x: Any, shape: tuple[int, ...], dtype: Any, device: int, stream: int) -
         torch = sys.modules["torch"]
         return torch.empty(shape, dtype=getattr(torch, np.dtype(dtype).name), device=x.device)
     if library == "cupy":
-        return sys.modules["cupy"].empty(shape, dtype)
+        with x.device:  # which need not be the current one
+            return sys.modules["cupy"].empty(shape, dtype)
     kind: np.dtype[Any] = np.dtype(dtype)
     strides = tuple(math.prod(shape[k + 1 :]) for k in range(len(shape)))
     address, owner = need().alloc(device, stream, max(math.prod(shape) * kind.itemsize, 1))

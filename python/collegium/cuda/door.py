@@ -80,10 +80,11 @@ def current_stream(*arrays: Any) -> int:
         return chosen
     for x in arrays:
         library = library_of(x)
-        if library == "torch":
+        if library == "torch" and x.device.type == "cuda":  # one on the CPU is refused later, in our words
             return int(sys.modules["torch"].cuda.current_stream(x.device).cuda_stream) or LEGACY
         if library == "cupy":
-            return int(sys.modules["cupy"].cuda.get_current_stream().ptr) or LEGACY
+            with x.device:  # which need not be the current one
+                return int(sys.modules["cupy"].cuda.get_current_stream().ptr) or LEGACY
     for x in arrays:
         named = getattr(x, "__cuda_array_interface__", {}).get("stream")
         if isinstance(named, int) and named > 0:
