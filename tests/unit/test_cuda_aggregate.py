@@ -162,7 +162,7 @@ def test_tables_that_are_none_are_refused(twin, table, columns, error, text, kep
 def test_a_plan_refuses_other_shapes(twin):
     W = dl.topology.ring(6).mixing()
     table = [[(W.indptr, W.indices, W.weights)]]
-    plan = cuda.MixPlan(table, np.array([0, 20]), 6)
+    plan = cuda.MixPlan(table, np.array([0, 20]), 6, device="cuda")
     good, few, wide = (cuda.view(cuda.empty(s), "x", np.float32, 2) for s in ((6, 20), (5, 20), (6, 21)))
     with pytest.raises(ValueError, match=r"x: expected shape \(6, 20\), got \(5, 20\)"):
         plan.run(few, good, 1)

@@ -285,6 +285,21 @@ def test_arrays_of_ours_go_out_by_dlpack(twin, X, monkeypatch):
         assert door.view(Anybody(cuda.empty((3,), dtype)), "x", dtype, 1).dtype == dtype
 
 
+def test_what_dlpack_cannot_have(twin, X):
+    a = cuda.from_numpy(X)
+    for fine in ({"copy": False}, {"copy": None, "dl_device": (2, 0), "max_version": (1, 1)}, {"dl_device": None}):
+        a.__dlpack__(stream=-1, **fine)
+    for asked, text in [
+        ({"copy": True}, "copy: expected None or False, got True"),
+        ({"dl_device": (1, 0)}, r"dl_device: expected \(2, 0\), where the memory is, got \(1, 0\)"),
+        ({"dl_device": (2, 1)}, r"dl_device: expected \(2, 0\), where the memory is, got \(2, 1\)"),
+    ]:
+        with pytest.raises(BufferError, match=text):
+            a.__dlpack__(stream=-1, **asked)
+    with pytest.raises(BufferError, match=r"expected a dtype that DLPack has, got datetime64\[s\]"):
+        cuda.from_numpy(np.zeros(3, "M8[s]")).__dlpack__(stream=-1)
+
+
 def test_memory_lives_as_long_as_what_was_handed_out(twin, X):
     a = cuda.from_numpy(X)
     owner, before = a._owner, sys.getrefcount(a._owner)
@@ -408,6 +423,56 @@ def test_arrays(twin, X):
         a.fill_from(X.T)
     with pytest.raises(ValueError, match="expected rows that are contiguous"):
         a.part(0, (5, 2, 2), (32, 3, 1)).numpy_sync()
+
+
+def test_what_no_array_is_made_of(twin, X):
+    for values, error, text in [
+        ([1, 2], TypeError, "values: expected a NumPy array, got list"),
+        (np.array([None]), TypeError, "values: expected a dtype of plain numbers in native byte order, got object"),
+        (X.astype(">f4"), TypeError, "values: expected a dtype of plain numbers in native byte order, got >f4"),
+    ]:
+        with pytest.raises(error, match=text):
+            cuda.from_numpy(values)
+    with pytest.raises(TypeError, match="dtype: expected a dtype of plain numbers"):
+        cuda.empty((3,), object)
+    with pytest.raises(TypeError, match="shape: expected a tuple of integers, got 3"):
+        cuda.empty(3)
+    with pytest.raises(MemoryError, match=f"no memory for {1 << 66} bytes on CUDA device 0"):
+        cuda.empty((1 << 62, 4))
+
+
+def test_parts_end_where_the_memory_does(twin):
+    a = cuda.from_numpy(np.arange(35, dtype=np.float32).reshape(5, 7), padded=True)
+    whole = a.part(0, (5, 32), (32, 1))  # padding included
+    part = whole.part(33, (4, 7), (32, 1))
+    assert part.part(99, (28,), (1,)).shape == (28,)  # as far as the memory goes, not only the part
+    for first, shape, strides in [
+        (0, (6, 7), (32, 1)),
+        (5 * 32 - 6, (7,), (1,)),
+        (-1, (7,), (1,)),
+        (0, (5, 7), (-1, 1)),
+    ]:
+        with pytest.raises(ValueError, match="part: expected one within 160 elements, got shape"):
+            a.part(first, shape, strides)
+    with pytest.raises(ValueError, match="part: expected one within 127 elements, got shape"):
+        part.part(99, (29,), (1,))
+
+
+def test_a_device_may_be_named(twin, monkeypatch, X):
+    for device in (0, "cuda", "cuda:0", "auto"):
+        assert cuda.from_numpy(X, device=device).number == 0
+        assert cuda.zeros_rows(2, 3, device).number == 0
+        assert cuda.random_u32(0, 1, 0, 0, 0, 3, device=device).number == 0
+    with pytest.raises(ValueError, match="device: expected a CUDA device, got 'cpu'"):
+        cuda.empty((3,), device="cpu")
+    with pytest.raises(ValueError, match="device: expected 'cuda:0' to 'cuda:1', got 'cuda:2'"):
+        cuda.normal_f32(0, 1, 0, 0, 0, 3, device="cuda:2")
+    with pytest.raises(collegium.CudaError, match="cudaErrorLaunchFailure"):
+        cuda.random_f32(0, 1, 0, 0, 0, 3, device="cuda:1")
+    monkeypatch.setattr(twin, "device_count", lambda: (0, 35, "no driver"))
+    door.status.cache_clear()
+    with pytest.raises(RuntimeError, match="CUDA error 35"):
+        cuda.empty((3,), device="auto")
 
 
 def test_copies_wait_for_the_stream_an_array_was_made_on(twin, X, monkeypatch):

@@ -165,6 +165,16 @@ def test_router_refuses(twin):
     ]:
         with pytest.raises(ValueError, match=text):
             make(**wrong)
+    for wrong, text in [
+        ({"wq": [[0.0] * 4] * 3}, "wq: expected a NumPy array of float32, got list"),
+        ({"shift": np.zeros((2, 3))}, "shift: expected a NumPy array of float32, got float64"),
+        ({"cross": [0.0] * 3, "centroids": f(2, 4)}, "cross: expected a NumPy array of float32, got list"),
+    ]:
+        with pytest.raises(TypeError, match=text):
+            make(**wrong)
+    with pytest.raises(ValueError, match=r"wq: expected 2 dimension\(s\), got 1"):
+        make(wq=f(12))
+    assert make(device="cuda:0").device == 0
     with pytest.raises(ValueError, match=r"queries: expected 1 array\(s\), one an encoder, got 2"):
         make()([cuda.empty((1, 4))] * 2)
     with pytest.raises(ValueError, match=r"queries\[0\]: expected shape \(1, 4\), got \(1, 5\)"):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .._where import library_of
 from .array import empty, from_numpy, like
-from .door import LEGACY, View, current_stream, need, one_device, ordered, view
+from .door import LEGACY, View, current_stream, need, one_device, ordered, ordinal, view
 from .door import stream as use
 from .recent import Recent
 
@@ -30,16 +30,18 @@ class MixPlan:
     Raises TypeError (dtype), ValueError (a matrix that is not one, boundaries), RuntimeError where CUDA is off.
     """
 
-    def __init__(self, table: Sequence[Sequence[Csr]], columns: NDArray[np.int64], n: int, *, device: int = 0) -> None:
+    def __init__(
+        self, table: Sequence[Sequence[Csr]], columns: NDArray[np.int64], n: int, *, device: int | str = 0
+    ) -> None:
         self.columns = _boundaries(columns)
-        self.n, self.rounds, self.blocks, self.device = n, len(table), len(columns) - 1, device
+        self.n, self.rounds, self.blocks, self.device = n, len(table), len(columns) - 1, ordinal(device)
         _check_blocks(table, self.blocks)
         which, start, entries = pack(table, n)
         self._module = need()
-        self.width, self.fused = self._module.mix_tile(device, n, self.rounds)
+        self.width, self.fused = self._module.mix_tile(self.device, n, self.rounds)
         self.first_tile = tiles(self.columns, self.width)
         parts = [self.columns.astype(np.uint64), self.first_tile, entries, start, which]
-        self._blob = from_numpy(np.concatenate([p.reshape(-1).view(np.uint8) for p in parts]), device=device)
+        self._blob = from_numpy(np.concatenate([p.reshape(-1).view(np.uint8) for p in parts]), device=self.device)
         ends = np.cumsum([0, *(p.nbytes for p in parts)])
         self._at = [self._blob.address + int(e) for e in ends[:-1]]
 

@@ -62,6 +62,17 @@ def device_number(device: Any, name: str = "device") -> int | None:
     return int(number or 0)
 
 
+def ordinal(device: int | str) -> int:
+    """A device's number: itself, or that of "cuda", "cuda:N" and "auto". Raises as `device_number`; "cpu" is none."""
+    if isinstance(device, int) and not isinstance(device, bool):
+        return device
+    number = device_number(device)
+    if number is None:
+        need()  # "auto" where CUDA is off: says why
+        raise ValueError(f"device: expected a CUDA device, got {device!r}")
+    return number
+
+
 @contextlib.contextmanager
 def stream(handle: int) -> Iterator[None]:
     """Within it, work goes on this stream (a cudaStream_t as an integer; 0 and 1: the legacy default stream)."""

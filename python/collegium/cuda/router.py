@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .._check import integer
 from .array import Array, empty, from_numpy, like
-from .door import View, current_stream, need, ordered, view
+from .door import View, current_stream, need, ordered, ordinal, view
 from .door import stream as use
 
 _ROWS = 1 << 18  # (query, source) rows at once: 256 MB of the first layer at 256 units
@@ -38,10 +38,17 @@ class RouterForward:
         tail: NDArray[np.float32],
         hidden2: int,
         *,
-        device: int = 0,
+        device: int | str = 0,
     ) -> None:
         self.dims = np.asarray(dims, np.int64)
         of = np.asarray(encoder, np.int64)
+        given = {"wq": wq, "shift": shift, "cross": cross, "centroids": centroids, "tail": tail}
+        for name, array in given.items():
+            if array is not None and (not isinstance(array, np.ndarray) or array.dtype != np.float32):
+                what = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+                raise TypeError(f"{name}: expected a NumPy array of float32, got {what}")
+        if wq.ndim != 2:
+            raise ValueError(f"wq: expected 2 dimension(s), got {wq.ndim}")
         h1, d, sources, h2 = wq.shape[0], wq.shape[1], len(of), integer(hidden2, "hidden2", 1)
         if len(self.dims) < 1 or self.dims.min() < 0 or self.dims.max() > d:
             raise ValueError(f"dims: expected 0 to {d} (the columns of wq), got {self.dims.tolist()}")
@@ -49,13 +56,13 @@ class RouterForward:
             raise ValueError(f"encoder: expected 0 to {len(self.dims) - 1}, got {of.tolist()}")
         if (cross is None) != (centroids is None):
             raise ValueError("cross, centroids: expected both or neither")
-        wanted = {"wq": (wq, (h1, d)), "shift": (shift, (sources, h1)), "tail": (tail, (2 * h1 + (h1 + 4) * h2 + 1,))}
+        wanted = {"shift": (shift, (sources, h1)), "tail": (tail, (2 * h1 + (h1 + 4) * h2 + 1,))}
         if cross is not None and centroids is not None:
             wanted |= {"cross": (cross, (h1,)), "centroids": (centroids, (sources, d))}
         for name, (array, shape) in wanted.items():
             if array.shape != shape:
                 raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
-        self.sources, self.h1, self.h2, self.device = sources, h1, h2, device
+        self.sources, self.h1, self.h2, self.device = sources, h1, h2, ordinal(device)
         self._module = need()
         up = self._up
         self._wq, self._cross = up(wq), None if cross is None else up(cross)
@@ -64,7 +71,7 @@ class RouterForward:
         self._tail = {name: up(part) for name, part in zip(names, np.split(np.asarray(tail), cuts), strict=True)}
         self._members = [np.flatnonzero(of == e) for e in range(len(self.dims))]
         self._shift = [up(shift[m]) for m in self._members]
-        self._column = [from_numpy(m.astype(np.int32), device=device) for m in self._members]
+        self._column = [from_numpy(m.astype(np.int32), device=self.device) for m in self._members]
         self._centroids = [None if centroids is None else up(centroids[m]) for m in self._members]
 
     def __call__(self, queries: Sequence[Any], *, names: Sequence[str] | None = None) -> Any:
