@@ -23,11 +23,11 @@ static PyObject *py_mix_tile(PyObject *module, PyObject *const *args, Py_ssize_t
 static PyObject *py_mix(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     int device, fused;
     void *stream, *col_start, *first_tile, *which, *start, *entries, *x, *y, *work;
-    size_t n, rounds, blocks, tiles, width, ldx, ldy;
-    if (cg_bind("mix", args, nargs, "ipzzzpppppzzipzpzp", &device, &stream, &n, &rounds, &blocks, &col_start,
+    size_t n, rounds, blocks, columns, tiles, width, ldx, ldy;
+    if (cg_bind("mix", args, nargs, "ipzzzzpppppzzipzpzp", &device, &stream, &n, &rounds, &blocks, &columns, &col_start,
                 &first_tile, &which, &start, &entries, &tiles, &width, &fused, &x, &ldx, &y, &ldy, &work) < 0)
         return NULL;
-    const cg_mix_plan plan = {n, rounds, blocks, col_start, first_tile, which, start, entries};
+    const cg_mix_plan plan = {n, rounds, blocks, columns, col_start, first_tile, which, start, entries};
     cg_err err;
     const int rc = cg_cuda_mix_f32(device, stream, &plan, tiles, width, fused, x, ldx, y, ldy, work, &err);
     return cg_bind_done(module, rc, &err);
@@ -188,8 +188,9 @@ static PyObject *py_rowconv_weight(PyObject *module, PyObject *const *args, Py_s
 
 PyMethodDef cg_cuda_kernel_methods[] = {
     CG_FASTCALL(mix_tile, "(device, n, rounds, /)"),
-    CG_FASTCALL(mix, "(device, stream, n, rounds, blocks, col_start, first_tile, which, start, entries, tiles, width, "
-                     "fused, x, ldx, y, ldy, work, /)"),
+    CG_FASTCALL(
+        mix, "(device, stream, n, rounds, blocks, columns, col_start, first_tile, which, start, entries, tiles, width, "
+             "fused, x, ldx, y, ldy, work, /)"),
     CG_FASTCALL(consensus, "(device, stream, p, x, ldx, k, rows, mean, part, sum_sq, /)"),
     CG_FASTCALL(average, "(device, stream, p, x, ldx, k, rows, weights, out, /)"),
     CG_FASTCALL(find_nonfinite, "(device, stream, p, x, ldx, k, rows, part, out, /)"),

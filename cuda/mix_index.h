@@ -18,12 +18,12 @@ typedef struct CG_ALIGNED(8) cg_mix_entry { /* x[row] += weight x[from]; weight 
  * the second ones, ... up to the longest row, gaps filled with weight 0 and row 0: what the threads of a warp want
  * together lies together. */
 typedef struct cg_mix_plan {
-    size_t n, rounds, blocks;
-    const uint64_t *col_start;   /* (blocks + 1) columns of a block */
-    const uint64_t *first_tile;  /* (blocks + 1) tiles before a block's */
-    const uint32_t *which;       /* (rounds, blocks) number of the matrix */
-    const uint32_t *start;       /* (matrices, slices + 1) where a slice's entries begin */
-    const cg_mix_entry *entries; /* zero weights left out */
+    size_t n, rounds, blocks, columns; /* columns: of all blocks */
+    const uint64_t *col_start;         /* (blocks + 1) columns of a block */
+    const uint64_t *first_tile;        /* (blocks + 1) tiles before a block's */
+    const uint32_t *which;             /* (rounds, blocks) number of the matrix */
+    const uint32_t *start;             /* (matrices, slices + 1) where a slice's entries begin */
+    const cg_mix_entry *entries;       /* zero weights left out */
 } cg_mix_plan;
 
 typedef struct cg_mix_tile {
@@ -68,6 +68,12 @@ CG_BOTH uint32_t cg_mix_shift(size_t n, size_t rounds, size_t shared) {
 
 CG_BOTH cg_mix_tile cg_mix_tile_at(const cg_mix_plan *k, size_t width, size_t tile) {
     cg_mix_tile t;
+    if (k->blocks == 1) { /* known without a load: the copies of the tile start at once */
+        t.block = 0;
+        t.col = tile * width;
+        t.cols = k->columns - t.col;
+        return t;
+    }
     t.block = cg_segment_of(k->first_tile, k->blocks, tile);
     t.col = (size_t)k->col_start[t.block] + (tile - (size_t)k->first_tile[t.block]) * width;
     t.cols = (size_t)k->col_start[t.block + 1] - t.col;
@@ -175,14 +181,16 @@ CG_BODY void cg_mix_fused_body(const cg_mix_plan *k, const float *x, size_t ldx,
     const cg_mix_tile at = cg_mix_tile_at(k, (size_t)1 << shift, tile);
     CG_BLOCK();
     cg_quad *from = room, *to = room + cg_mix_tile_quads(k->n, shift);
+    const uint32_t *start = cg_mix_matrix(k, 0, at.block); /* under way with the tile */
     cg_tile_load(k->n, x + at.col, ldx, NULL, at.cols, shift, threads, (float *)from);
     for (size_t r = 0; r + 1 < k->rounds; r++) {
-        cg_mix_inner(k, cg_mix_matrix(k, r, at.block), from, to, shift, threads);
+        cg_mix_inner(k, start, from, to, shift, threads);
+        start = cg_mix_matrix(k, r + 1, at.block);
         cg_quad *const swap = from;
         from = to;
         to = swap;
     }
-    cg_mix_last(k, cg_mix_matrix(k, k->rounds - 1, at.block), from, y + at.col, ldy, at.cols, shift, threads, to);
+    cg_mix_last(k, start, from, y + at.col, ldy, at.cols, shift, threads, to);
 }
 
 /* One round of CG_MIX_ROWS rows of a tile of CG_MIX_DIRECT columns, a thread a column. src and dst do not overlap. */

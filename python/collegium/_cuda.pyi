@@ -57,6 +57,7 @@ def mix(
     n: int,
     rounds: int,
     blocks: int,
+    columns: int,
     col_start: int,
     first_tile: int,
     which: int,

@@ -62,8 +62,8 @@ class MixPlan:
                 work = empty((self.n, ldy), device=self.device)
         with ordered(self._module, self.device, stream, x, y, self._blob._as_view()):
             self._module.mix(
-                self.device, stream, self.n, self.rounds, self.blocks, col_start, first_tile, which, start, entries,
-                int(self.first_tile[-1]), self.width, self.fused, x.address, ldx, y.address, ldy,
+                self.device, stream, self.n, self.rounds, self.blocks, int(self.columns[-1]), col_start, first_tile,
+                which, start, entries, int(self.first_tile[-1]), self.width, self.fused, x.address, ldx, y.address, ldy,
                 work.address if work is not None else None,
             )  # fmt: skip
 
