@@ -21,13 +21,15 @@ int cg_cuda_failed(cudaError_t status, const char *call, const char *file, int l
 /* Makes a device current for the calling thread as long as it lives, then the old one again. */
 struct cg_on_device {
     int old = -1;
+    bool changed = false; /* setting back what was not changed could start a context on a device nobody uses */
     cudaError_t status;
     explicit cg_on_device(int device) {
         status = cudaGetDevice(&old);
-        if (status == cudaSuccess && old != device) status = cudaSetDevice(device);
+        changed = status == cudaSuccess && old != device;
+        if (changed) status = cudaSetDevice(device);
     }
     ~cg_on_device() {
-        if (old >= 0) (void)cudaSetDevice(old);
+        if (changed) (void)cudaSetDevice(old);
     }
     cg_on_device(const cg_on_device &) = delete;
     cg_on_device &operator=(const cg_on_device &) = delete;

@@ -1,5 +1,6 @@
 #include "check.h"
 #include "device.h"
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 
@@ -66,16 +67,31 @@ static int copy(int device, void *stream, void *to, size_t to_pitch, const void 
                 size_t rows, cudaMemcpyKind kind, cg_err *err) {
     if (width == 0 || rows == 0) return CG_OK;
     CG_ON_DEVICE(device, err);
-    if (rows == 1 || (to_pitch == width && from_pitch == width)) /* one piece: no limit on the pitch */
+    if (rows == 1 || (to_pitch == width && from_pitch == width)) { /* one piece: no limit on the pitch */
         CG_CUDA(cudaMemcpyAsync(to, from, width * rows, kind, cg_stream(stream)), err);
-    else
+        return CG_OK;
+    }
+    if (to_pitch <= INT32_MAX && from_pitch <= INT32_MAX) { /* all that a copy of rows can take */
         CG_CUDA(cudaMemcpy2DAsync(to, to_pitch, from, from_pitch, width, rows, kind, cg_stream(stream)), err);
+        return CG_OK;
+    }
+    for (size_t r = 0; r < rows; r++)
+        CG_CUDA(cudaMemcpyAsync(static_cast<char *>(to) + r * to_pitch,
+                                static_cast<const char *>(from) + r * from_pitch, width, kind, cg_stream(stream)),
+                err);
     return CG_OK;
 }
 
 int cg_cuda_copy_in(int device, void *stream, void *to, size_t to_pitch, const void *from_host, size_t from_pitch,
                     size_t width, size_t rows, cg_err *err) {
-    return copy(device, stream, to, to_pitch, from_host, from_pitch, width, rows, cudaMemcpyHostToDevice, err);
+    const int rc = copy(device, stream, to, to_pitch, from_host, from_pitch, width, rows, cudaMemcpyHostToDevice, err);
+    if (rc != CG_OK || width == 0 || rows == 0) return rc;
+    /* Ordinary memory has been read by now; what the device can read by itself, it reads when its turn comes. */
+    CG_ON_DEVICE(device, err);
+    cudaPointerAttributes about;
+    CG_CUDA(cudaPointerGetAttributes(&about, from_host), err);
+    if (about.type != cudaMemoryTypeUnregistered) CG_CUDA(cudaStreamSynchronize(cg_stream(stream)), err);
+    return CG_OK;
 }
 
 int cg_cuda_copy(int device, void *stream, void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width,

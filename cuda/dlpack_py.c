@@ -136,6 +136,7 @@ typedef struct lent { /* a tensor of ours in somebody's hands */
 
 /* May be called by a thread of another library, without the GIL. */
 static void returned(dl_managed *m) {
+    if (!Py_IsInitialized()) return; /* the interpreter is gone, and the memory with it */
     lent *const l = m->context;
     const PyGILState_STATE gil = PyGILState_Ensure();
     Py_DECREF(l->owner);

@@ -107,6 +107,33 @@ def test_memory_comes_back():
     module.stream_sync(0, 1)
 
 
+def test_rows_further_apart_than_two_gigabytes():
+    """More than a copy of rows can take."""
+    if cuda.need().memory(0)[0] < 12 << 30:
+        pytest.skip("less than 12 GB of a device's memory are free")
+    population = dl.Population(2, {"w": (540_000_001,)}, device="cuda")
+    values = models(2, 5)
+    few = population.X.part(7, values.shape, (population.leading_dimension, 1))
+    few.fill_from(values)
+    assert np.array_equal(few.numpy_sync(), values)
+    for i in range(2):
+        assert np.array_equal(population.row(i)["w"].part(7, (5,), (1,)).numpy_sync(), values[i])
+
+
+def test_pinned_memory_has_been_read_when_a_copy_returns(torch):
+    source = models(64, 4096)
+    pinned = torch.from_numpy(source).pin_memory().numpy()
+    a, busy = torch.randn(6000, 6000, device="cuda"), torch.cuda.Stream()
+    busy.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(busy):
+        for _ in range(10):
+            a @ a
+    with cuda.stream(busy.cuda_stream):
+        x = cuda.from_numpy(pinned)
+    pinned[:] = 0
+    assert np.array_equal(x.numpy_sync(), source)
+
+
 def test_a_fault_raises_and_goes_on_raising():
     """In a process of its own: after a fault a device's context is gone."""
     code = """

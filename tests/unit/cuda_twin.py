@@ -114,6 +114,7 @@ class _Versioned(ctypes.Structure):
     ]
 
 
+DELETER = _Managed.deleter.offset  # bytes from a tensor's address to that of its deleter
 _DELETER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _new_capsule = ctypes.pythonapi.PyCapsule_New
 _new_capsule.restype = ctypes.py_object

@@ -6,8 +6,8 @@ import functools
 from types import ModuleType
 from typing import Any
 
-_PUT = ("copy_in", "copy", "copy_out_sync", "zero", "stream_sync", "mix", "consensus", "average", "find_nonfinite")
-_PUT += ("gemm", "norms", "nearest", "router_layer", "router_head", "rowconv", "rowconv_weight", "random", "cublas_gemm")
+_PUT = """copy_in copy copy_out_sync zero stream_sync mix consensus average find_nonfinite gemm norms nearest
+router_layer router_head rowconv rowconv_weight random cublas_gemm""".split()
 
 
 class Watch:

@@ -128,6 +128,52 @@ def test_mix_refuses(twin):
         dl.mix(DlpackArray(X), W, out=DlpackArray(np.empty_like(X), device=(2, 1)))
 
 
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize(
+    "table, columns, error, text",
+    [
+        ([[0]], [0, 5, 20], ValueError, r"table\[0\]: expected 2 matrices, one a column block, got 1"),
+        ([[0, 0]], [0, 20], ValueError, r"table\[0\]: expected 1 matrices, one a column block, got 2"),
+        ([[0, 0], [0]], [0, 5, 20], ValueError, r"table\[1\]: expected 2 matrices, one a column block, got 1"),
+        ([[0], [0, 0, 0]], [0, 5, 20], ValueError, r"table\[0\]: expected 2 matrices, one a column block, got 1"),
+        ([], [0, 20], ValueError, "table: expected at least one round, got 0"),
+        ([[0]], [], ValueError, "col_start: expected at least one value, got none"),
+        ([[0]], [[0, 20]], ValueError, r"col_start: expected 1 dimension\(s\), got 2"),
+        ([[0]], [0, 20.0], TypeError, "col_start: expected dtype int64, got float64"),
+        ([[1]], [0, 20], TypeError, r"table\[0\]\[0\]: weights: expected dtype float32, got float64"),
+        ([[2]], [0, 20], TypeError, r"table\[0\]\[0\]: indptr: expected dtype int32, got float64"),
+        ([[3]], [0, 20], TypeError, r"table\[0\]\[0\]: indices: expected a NumPy array, got list"),
+        ([[4]], [0, 20], ValueError, r"table\[0\]\[0\]: indptr: expected at least one value, got none"),
+    ],
+)
+def test_tables_that_are_none_are_refused(twin, table, columns, error, text, kept):
+    W = dl.topology.ring(6).mixing()
+    ptr, ind, w = (W.indptr, W.indices, W.weights) if kept else (W.indptr.copy(), W.indices.copy(), W.weights.copy())
+    of = [(ptr, ind, w), (ptr, ind, w.astype(float)), (ptr.astype(float), ind, w), (ptr, ind.tolist(), w)]
+    of.append((ptr[:0], ind, w))
+    x = cuda.from_numpy(models(6, 20))
+    cuda.mix(x, [[of[0], of[0]]] * 2, np.array([0, 5, 20]))  # its plan is not that of a ragged table
+    edges = np.array(columns, np.int64) if columns == [] else np.array(columns)
+    with pytest.raises(error, match=text):
+        cuda.mix(x, [[of[i] for i in row] for row in table], edges)
+    assert cuda.mix(cuda.empty((6, 0)), [[of[0]]], np.array([0, 0])).shape == (6, 0)
+
+
+def test_a_plan_refuses_other_shapes(twin):
+    W = dl.topology.ring(6).mixing()
+    table = [[(W.indptr, W.indices, W.weights)]]
+    plan = cuda.MixPlan(table, np.array([0, 20]), 6, device="cuda")
+    good, few, wide = (cuda.view(cuda.empty(s), "x", np.float32, 2) for s in ((6, 20), (5, 20), (6, 21)))
+    with pytest.raises(ValueError, match=r"x: expected shape \(6, 20\), got \(5, 20\)"):
+        plan.run(few, good, 1)
+    with pytest.raises(ValueError, match=r"y: expected shape \(6, 20\), got \(6, 21\)"):
+        plan.run(good, wide, 1)
+    with pytest.raises(ValueError, match="col_start: expected at least one column block, got none"):
+        cuda.MixPlan([[]], np.array([0]), 6)
+    with pytest.raises(ValueError, match=r"table\[0\]: expected 2 matrices"):
+        cuda.MixPlan(table, np.array([0, 5, 20]), 6)
+
+
 def test_mix_works_on_the_callers_stream(twin, monkeypatch):
     seen = []
     real = twin.mix

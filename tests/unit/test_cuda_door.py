@@ -7,17 +7,19 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cuda_twin import DlpackArray, InterfaceArray
+from cuda_twin import DELETER, DlpackArray, InterfaceArray
 
 import collegium
-from collegium import config, cuda
+from collegium import config, cuda, dl
 from collegium._where import on_device
 from collegium.cuda import door
+from collegium.cuda.array import like
 
 
 @pytest.fixture
@@ -283,6 +285,21 @@ def test_arrays_of_ours_go_out_by_dlpack(twin, X, monkeypatch):
         assert door.view(Anybody(cuda.empty((3,), dtype)), "x", dtype, 1).dtype == dtype
 
 
+def test_what_dlpack_cannot_have(twin, X):
+    a = cuda.from_numpy(X)
+    for fine in ({"copy": False}, {"copy": None, "dl_device": (2, 0), "max_version": (1, 1)}, {"dl_device": None}):
+        a.__dlpack__(stream=-1, **fine)
+    for asked, text in [
+        ({"copy": True}, "copy: expected None or False, got True"),
+        ({"dl_device": (1, 0)}, r"dl_device: expected \(2, 0\), where the memory is, got \(1, 0\)"),
+        ({"dl_device": (2, 1)}, r"dl_device: expected \(2, 0\), where the memory is, got \(2, 1\)"),
+    ]:
+        with pytest.raises(BufferError, match=text):
+            a.__dlpack__(stream=-1, **asked)
+    with pytest.raises(BufferError, match=r"expected a dtype that DLPack has, got datetime64\[s\]"):
+        cuda.from_numpy(np.zeros(3, "M8[s]")).__dlpack__(stream=-1)
+
+
 def test_memory_lives_as_long_as_what_was_handed_out(twin, X):
     a = cuda.from_numpy(X)
     owner, before = a._owner, sys.getrefcount(a._owner)
@@ -293,6 +310,30 @@ def test_memory_lives_as_long_as_what_was_handed_out(twin, X):
     assert sys.getrefcount(owner) == before + 1
     del opened
     assert sys.getrefcount(owner) == before
+
+
+def test_a_tensor_that_comes_back_after_the_interpreter_has_gone(twin):
+    """Another library may keep it until the process ends."""
+    code = f"""
+import ctypes
+from importlib.machinery import ExtensionFileLoader
+from importlib.util import module_from_spec, spec_from_file_location
+name, file = "collegium._cuda", {twin.__file__!r}
+spec = spec_from_file_location(name, file, loader=ExtensionFileLoader(name, file))
+module = module_from_spec(spec)
+spec.loader.exec_module(module)
+capsule = module.dlpack_make(64, 0, 2, 32, (3,), (1,), object())
+point, rename = ctypes.pythonapi.PyCapsule_GetPointer, ctypes.pythonapi.PyCapsule_SetName
+point.restype, point.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+used = ctypes.c_char_p(b"used_dltensor")
+rename.argtypes = [ctypes.py_object, ctypes.c_char_p]
+tensor = point(capsule, b"dltensor")
+rename(capsule, used)
+deleter = ctypes.c_void_p.from_address(tensor + {DELETER})
+ctypes.CDLL(None).__cxa_atexit(deleter, ctypes.c_void_p(tensor), None)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # ---- streams, devices ----
@@ -310,6 +351,42 @@ def test_streams(X):
         pass
 
 
+def test_a_tensor_on_the_cpu_is_refused_in_our_words(twin, X, need):
+    zeros, W = need("torch").zeros(5, 7), dl.topology.ring(5).mixing()
+    with pytest.raises(TypeError, match="out: expected an array on a CUDA device, got one on the CPU"):
+        dl.mix(cuda.from_numpy(X), W, out=zeros)
+    with pytest.raises(TypeError, match="X: expected an array on a CUDA device, got one on the CPU"):
+        cuda.consensus(zeros)
+
+
+class CupyDevice:
+    """Current within `with`, as CuPy's devices are."""
+
+    current = 0
+
+    def __init__(self, id: int) -> None:
+        self.id = id
+
+    def __enter__(self) -> None:
+        self.before, CupyDevice.current = CupyDevice.current, self.id
+
+    def __exit__(self, *_: object) -> None:
+        CupyDevice.current = self.before
+
+
+def test_arrays_of_cupy_on_a_device_that_is_not_current(X, monkeypatch):
+    made = []
+    stream = lambda: SimpleNamespace(ptr=100 + CupyDevice.current)
+    cupy = SimpleNamespace(
+        cuda=SimpleNamespace(get_current_stream=stream), empty=lambda *_: made.append(CupyDevice.current)
+    )
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    kind = type("ndarray", (InterfaceArray,), {"__module__": "cupy._core.core", "device": CupyDevice(1)})
+    assert cuda.current_stream(kind(X)) == 101
+    like(kind(X), (3,), np.float32, 1, 101)
+    assert (made, CupyDevice.current) == ([1], 0)
+
+
 def test_streams_wait_for_one_another_on_the_device(twin, X, monkeypatch):
     waits = []
     monkeypatch.setattr(twin, "stream_wait", lambda *a: waits.append(a))
@@ -317,9 +394,8 @@ def test_streams_wait_for_one_another_on_the_device(twin, X, monkeypatch):
     with door.ordered(twin, 0, 5, a, b):
         pass
     assert waits == []
-    with pytest.raises(KeyError), door.ordered(twin, 0, 6, a, b, a):
+    with door.ordered(twin, 0, 6, a, b, a):
         assert waits == [(0, 6, 5)]
-        raise KeyError
     assert waits == [(0, 6, 5), (0, 5, 6)]
 
 
@@ -347,6 +423,56 @@ def test_arrays(twin, X):
         a.fill_from(X.T)
     with pytest.raises(ValueError, match="expected rows that are contiguous"):
         a.part(0, (5, 2, 2), (32, 3, 1)).numpy_sync()
+
+
+def test_what_no_array_is_made_of(twin, X):
+    for values, error, text in [
+        ([1, 2], TypeError, "values: expected a NumPy array, got list"),
+        (np.array([None]), TypeError, "values: expected a dtype of plain numbers in native byte order, got object"),
+        (X.astype(">f4"), TypeError, "values: expected a dtype of plain numbers in native byte order, got >f4"),
+    ]:
+        with pytest.raises(error, match=text):
+            cuda.from_numpy(values)
+    with pytest.raises(TypeError, match="dtype: expected a dtype of plain numbers"):
+        cuda.empty((3,), object)
+    with pytest.raises(TypeError, match="shape: expected a tuple of integers, got 3"):
+        cuda.empty(3)
+    with pytest.raises(MemoryError, match=f"no memory for {1 << 66} bytes on CUDA device 0"):
+        cuda.empty((1 << 62, 4))
+
+
+def test_parts_end_where_the_memory_does(twin):
+    a = cuda.from_numpy(np.arange(35, dtype=np.float32).reshape(5, 7), padded=True)
+    whole = a.part(0, (5, 32), (32, 1))  # padding included
+    part = whole.part(33, (4, 7), (32, 1))
+    assert part.part(99, (28,), (1,)).shape == (28,)  # as far as the memory goes, not only the part
+    for first, shape, strides in [
+        (0, (6, 7), (32, 1)),
+        (5 * 32 - 6, (7,), (1,)),
+        (-1, (7,), (1,)),
+        (0, (5, 7), (-1, 1)),
+    ]:
+        with pytest.raises(ValueError, match="part: expected one within 160 elements, got shape"):
+            a.part(first, shape, strides)
+    with pytest.raises(ValueError, match="part: expected one within 127 elements, got shape"):
+        part.part(99, (29,), (1,))
+
+
+def test_a_device_may_be_named(twin, monkeypatch, X):
+    for device in (0, "cuda", "cuda:0", "auto"):
+        assert cuda.from_numpy(X, device=device).number == 0
+        assert cuda.zeros_rows(2, 3, device).number == 0
+        assert cuda.random_u32(0, 1, 0, 0, 0, 3, device=device).number == 0
+    with pytest.raises(ValueError, match="device: expected a CUDA device, got 'cpu'"):
+        cuda.empty((3,), device="cpu")
+    with pytest.raises(ValueError, match="device: expected 'cuda:0' to 'cuda:1', got 'cuda:2'"):
+        cuda.normal_f32(0, 1, 0, 0, 0, 3, device="cuda:2")
+    with pytest.raises(collegium.CudaError, match="cudaErrorLaunchFailure"):
+        cuda.random_f32(0, 1, 0, 0, 0, 3, device="cuda:1")
+    monkeypatch.setattr(twin, "device_count", lambda: (0, 35, "no driver"))
+    door.status.cache_clear()
+    with pytest.raises(RuntimeError, match="CUDA error 35"):
+        cuda.empty((3,), device="auto")
 
 
 def test_copies_wait_for_the_stream_an_array_was_made_on(twin, X, monkeypatch):

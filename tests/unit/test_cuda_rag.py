@@ -165,10 +165,22 @@ def test_router_refuses(twin):
     ]:
         with pytest.raises(ValueError, match=text):
             make(**wrong)
+    for wrong, text in [
+        ({"wq": [[0.0] * 4] * 3}, "wq: expected a NumPy array of float32, got list"),
+        ({"shift": np.zeros((2, 3))}, "shift: expected a NumPy array of float32, got float64"),
+        ({"cross": [0.0] * 3, "centroids": f(2, 4)}, "cross: expected a NumPy array of float32, got list"),
+    ]:
+        with pytest.raises(TypeError, match=text):
+            make(**wrong)
+    with pytest.raises(ValueError, match=r"wq: expected 2 dimension\(s\), got 1"):
+        make(wq=f(12))
+    assert make(device="cuda:0").device == 0
     with pytest.raises(ValueError, match=r"queries: expected 1 array\(s\), one an encoder, got 2"):
         make()([cuda.empty((1, 4))] * 2)
     with pytest.raises(ValueError, match=r"queries\[0\]: expected shape \(1, 4\), got \(1, 5\)"):
         make()([cuda.empty((1, 5))])
+    with pytest.raises(TypeError, match="queries: expected a sequence of arrays, one an encoder, got Array"):
+        make()(cuda.empty((1, 4)))
 
 
 @pytest.mark.parametrize("features", [("query", "centroid", "onehot"), ("query", "dot", "count")])
@@ -185,5 +197,57 @@ def test_a_router_takes_queries_on_a_device(twin, features):
     np.testing.assert_allclose(
         router.predict_proba(cuda.from_numpy(Q, padded=True)).numpy_sync(), router.predict_proba(Q), atol=1e-5
     )
-    with pytest.raises(ValueError, match=r"queries\[0\]: expected shape \(70, 24\), got \(70, 23\)"):
+    one = router.predict_proba(cuda.from_numpy(Q[3])).numpy_sync()
+    np.testing.assert_allclose(one, router.predict_proba(Q[3]), atol=1e-5)
+    with pytest.raises(ValueError, match=r"^Q: expected shape \(70, 24\), got \(70, 23\)"):
         router.predict_proba(cuda.from_numpy(np.ascontiguousarray(Q[:, 1:]), padded=True))
+    with pytest.raises(TypeError, match="^Q: expected dtype float32, got float64"):
+        router.predict_proba(cuda.from_numpy(Q.astype(np.float64)))
+
+
+def two_encoders():
+    """A router over sources of two encoders, and queries of both."""
+    rng = np.random.default_rng(6)
+    known = [rag.Source(f"s{i}", encoder="ab"[i % 2], dim=12 + i % 2, count=10 + i) for i in range(4)]
+    Q = {e: rng.normal(size=(60, d)).astype(np.float32) for e, d in (("a", 12), ("b", 13))}
+    return rag.SourceRouter(("query", "count"), (16, 8), epochs=1, seed=0).fit(
+        Q, rng.integers(2, size=(60, 4)), known
+    ), Q
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_queries_that_are_not_finite(twin, value):
+    """The host's words for a selection, which needs the host anyway; probabilities on the device are NaN."""
+    router, Q = two_encoders()
+    Q["b"][5, 2] = value
+    there = {e: cuda.from_numpy(q) for e, q in Q.items()}
+    P = router.predict_proba(there).numpy_sync()
+    assert np.isnan(P[5, [1, 3]]).all()
+    assert np.isnan(P).sum() == 2
+    for ask in (router.select, lambda q: router.select(q, max_sources=2)):
+        for q in (Q, there):
+            with pytest.raises(ValueError, match=r"Q: expected finite values for encoder 'b' \(source 's1'\)"):
+                ask(q)
+
+
+def test_queries_of_encoders_are_named(twin):
+    router, Q = two_encoders()
+    with pytest.raises(ValueError, match=r"^Q\['b'\]: expected shape \(60, 13\), got \(60, 12\)"):
+        router.predict_proba({"a": cuda.from_numpy(Q["a"]), "b": cuda.from_numpy(Q["a"])})
+
+
+def test_weights_are_copied_to_the_device_of_the_queries(twin, monkeypatch):
+    router, Q = two_encoders()
+    made, real = [], cuda.RouterForward
+
+    def on_the_living_one(*weights, device):  # the twin's second device is dead
+        made.append(device)
+        forward = real(*weights)
+        forward.device = device
+        return lambda queries, names: forward
+
+    monkeypatch.setattr(cuda, "RouterForward", on_the_living_one)
+    for device in (0, 1, 1, 0):
+        there = {e: DlpackArray(q, device=(2, device)) for e, q in Q.items()}
+        assert router.predict_proba(there).device == device
+    assert made == [0, 1]

@@ -42,16 +42,19 @@ def average_into(x: cuda.Array) -> None:
     cuda.average(x, np.ones(len(x)), out=cuda.empty((x.shape[1],)))
 
 
+def run(plan: cuda.MixPlan, x: cuda.Array) -> None:
+    v = cuda.view(x, "x", np.float32, 2)
+    plan.run(v, v, cuda.current_stream())
+
+
 W = dl.topology.ring(8).mixing()
-COLUMNS = np.array([0, 12])
+CSR = (W.indptr, W.indices, W.weights)
 OTHER = np.ones((8, 12), np.float32)
 USES: dict[str, Callable[[], Callable[[Any], object]]] = {
     "mix": lambda: lambda x: dl.mix(x, W, 2),
     "mix in place": lambda: lambda x: dl.mix(x, W, 2, out=x),
     "mix into": lambda: (lambda out: lambda x: dl.mix(x, W, out=out))(cuda.from_numpy(OTHER)),
-    "plan": lambda: (
-        lambda plan: lambda x: plan.run(*(cuda.view(x, "x", np.float32, 2),) * 2, cuda.current_stream())
-    )(cuda.MixPlan([[(W.indptr, W.indices, W.weights)]], COLUMNS, 8)),
+    "plan": lambda: (lambda plan: lambda x: run(plan, x))(cuda.MixPlan([[CSR]], np.array([0, 12]), 8)),
     "consensus": lambda: cuda.consensus,
     "average": lambda: average_into,
     "find_nonfinite": lambda: cuda.find_nonfinite_sync,

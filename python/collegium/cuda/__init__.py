@@ -8,7 +8,8 @@ or anything else that speaks DLPack or `__cuda_array_interface__` are taken as t
 current stream (torch's, CuPy's, or one named with `stream`), and nothing waits for it unless its name ends in `_sync`
 or it returns a number to the host.
 
-Not run on a GPU yet: the kernels compile for sm_80, sm_90a and sm_100, and their bodies are tested on the CPU.
+Compiled for sm_80, sm_90a and sm_100; run on an H200 (sm_90), nowhere else yet. The kernels' bodies are tested on the
+CPU as well.
 """
 
 from __future__ import annotations

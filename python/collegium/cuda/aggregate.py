@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .._where import library_of
 from .array import empty, from_numpy, like
-from .door import LEGACY, View, current_stream, need, one_device, ordered, view
+from .door import LEGACY, View, current_stream, need, one_device, ordered, ordinal, view
 from .door import stream as use
 from .recent import Recent
 
@@ -27,23 +27,33 @@ class MixPlan:
     columns: (blocks + 1,) boundaries 0 ... P of the column blocks. n: rows of the matrix of models.
     Entries of weight 0 are left out: they cost nothing and carry no NaN. Dead edges are masked by the weights
     (`dl.MixingMatrix`): a mask changes a few kilobytes, which go with the plan.
-    Raises ValueError (a matrix that is not one, boundaries), RuntimeError where CUDA is off.
+    Raises TypeError (dtype), ValueError (a matrix that is not one, boundaries), RuntimeError where CUDA is off.
     """
 
-    def __init__(self, table: Sequence[Sequence[Csr]], columns: NDArray[np.int64], n: int, *, device: int = 0) -> None:
-        self.n, self.rounds, self.blocks, self.device = n, len(table), len(columns) - 1, device
+    def __init__(
+        self, table: Sequence[Sequence[Csr]], columns: NDArray[np.int64], n: int, *, device: int | str = 0
+    ) -> None:
         self.columns = _boundaries(columns)
+        self.n, self.rounds, self.blocks, self.device = n, len(table), len(columns) - 1, ordinal(device)
+        _check_blocks(table, self.blocks)
         which, start, entries = pack(table, n)
         self._module = need()
-        self.width, self.fused = self._module.mix_tile(device, n, self.rounds)
+        self.width, self.fused = self._module.mix_tile(self.device, n, self.rounds)
         self.first_tile = tiles(self.columns, self.width)
         parts = [self.columns.astype(np.uint64), self.first_tile, entries, start, which]
-        self._blob = from_numpy(np.concatenate([p.reshape(-1).view(np.uint8) for p in parts]), device=device)
+        self._blob = from_numpy(np.concatenate([p.reshape(-1).view(np.uint8) for p in parts]), device=self.device)
         ends = np.cumsum([0, *(p.nbytes for p in parts)])
         self._at = [self._blob.address + int(e) for e in ends[:-1]]
 
     def run(self, x: View, y: View, stream: int) -> None:
-        """Y = W[rounds - 1] ... W[0] X on the stream. x, y: float32 (n, P), checked; y may be x where `fused`."""
+        """Y = W[rounds - 1] ... W[0] X on the stream. x, y: float32 (n, P), of `view`; y may be x where `fused`.
+
+        Raises ValueError (shape).
+        """
+        wanted = self.n, int(self.columns[-1])
+        for name, v in (("x", x), ("y", y)):
+            if v.shape != wanted:
+                raise ValueError(f"{name}: expected shape {wanted}, got {v.shape}")
         col_start, first_tile, entries, start, which = self._at
         ldx, ldy = x.strides[0], y.strides[0]
         work = None
@@ -73,6 +83,7 @@ def mix(X: Any, table: Sequence[Sequence[Csr]], columns: NDArray[np.int64], out:
     n, size = x.shape
     if y is not None and y.shape != x.shape:
         raise ValueError(f"out: expected shape {x.shape}, got {y.shape}")
+    _check_numbers(columns, "col_start", np.int64)
     if int(columns[-1]) != size:
         raise ValueError(f"col_start: expected to end at {size} (the columns), got {int(columns[-1])}")
     in_place = y is not None and (y.address, y.strides) == (x.address, x.strides)
@@ -81,6 +92,7 @@ def mix(X: Any, table: Sequence[Sequence[Csr]], columns: NDArray[np.int64], out:
     device = one_device(X=x) if y is None else one_device(X=x, out=y)
     if n == 0 or size == 0:
         return like(X, (n, size), np.float32, device, stream) if out is None else out
+    _check_blocks(table, len(columns) - 1)
     plan = _plan(X, table, columns, n, device, stream)
     result: Any = out
     if y is None:
@@ -107,7 +119,7 @@ def _plan(
             return MixPlan(table, columns, n, device=device)
 
     arrays = [a for row in table for csr in row for a in csr]
-    if any(a.flags.writeable for a in arrays) or not _stays(stream, X):
+    if any(not isinstance(a, np.ndarray) or a.flags.writeable for a in arrays) or not _stays(stream, X):
         return make()
     key = need(), device, stream, n, columns.tobytes(), len(table), *map(id, arrays)
     return _plans.get(key, arrays, make)
@@ -148,7 +160,7 @@ def pack(table: Sequence[Sequence[Csr]], n: int) -> tuple[NDArray[np.uint32], ND
     """(which uint32 (rounds, blocks), start uint32 (matrices, slices + 1), entries), as cg_mix_plan holds them: every
     distinct matrix once, checked as `_core.mix` checks it, zero weights left out."""
     known: dict[tuple[int, int, int], int] = {}
-    which = np.empty((len(table), len(table[0]) if table else 0), np.uint32)
+    which = np.empty((len(table), len(table[0])), np.uint32)
     starts: list[NDArray[np.uint32]] = []
     entries: list[NDArray[np.void]] = []
     kept = 0
@@ -169,6 +181,9 @@ def pack(table: Sequence[Sequence[Csr]], n: int) -> tuple[NDArray[np.uint32], ND
 
 def _pack_one(csr: Csr, n: int, name: str) -> tuple[NDArray[np.int64], NDArray[np.void]]:
     indptr, indices, weights = csr
+    _check_numbers(indptr, f"{name}: indptr", np.int32)
+    _check_numbers(indices, f"{name}: indices", np.int32, least=0)
+    _check_numbers(weights, f"{name}: weights", np.float32, least=0)
     if len(indptr) != n + 1:
         raise ValueError(f"{name}: expected {n} rows, got {len(indptr) - 1}")
     if indptr[0] != 0:
@@ -205,7 +220,31 @@ def _slices(
     return start, packed
 
 
+def _check_blocks(table: Sequence[Sequence[Csr]], blocks: int) -> None:
+    """A matrix for each round and column block, neither more nor less."""
+    if len(table) == 0:
+        raise ValueError("table: expected at least one round, got 0")
+    if blocks == 0:
+        raise ValueError("col_start: expected at least one column block, got none")
+    for r, row in enumerate(table):
+        if len(row) != blocks:
+            raise ValueError(f"table[{r}]: expected {blocks} matrices, one a column block, got {len(row)}")
+
+
+def _check_numbers(a: Any, name: str, dtype: Any, least: int = 1) -> None:
+    """A NumPy vector of `dtype`, of `least` elements or more: nothing is cast."""
+    if not isinstance(a, np.ndarray):
+        raise TypeError(f"{name}: expected a NumPy array, got {type(a).__name__}")
+    if a.dtype != dtype:
+        raise TypeError(f"{name}: expected dtype {np.dtype(dtype)}, got {a.dtype}")
+    if a.ndim != 1:
+        raise ValueError(f"{name}: expected 1 dimension(s), got {a.ndim}")
+    if len(a) < least:
+        raise ValueError(f"{name}: expected at least one value, got none")
+
+
 def _boundaries(columns: NDArray[np.int64]) -> NDArray[np.int64]:
+    _check_numbers(columns, "col_start", np.int64)
     if columns[0] != 0:
         raise ValueError(f"col_start: expected to start at 0, got {columns[0]}")
     down = np.flatnonzero(np.diff(columns) < 0)

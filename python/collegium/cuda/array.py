@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .._check import integer
 from .._where import DLPACK_CUDA, library_of
-from .door import DLPACK_CODES, LEGACY, View, current_stream, need, one_device, ordered, view_any
+from .door import DLPACK_CODES, LEGACY, View, current_stream, need, one_device, ordered, ordinal, view_any
 
 _LINE = 128  # bytes that a device's memory delivers together
 
@@ -37,6 +37,7 @@ class Array:
         self.address, self.shape, self.strides = address, shape, strides
         self.dtype: np.dtype[Any] = np.dtype(dtype)
         self.number, self.stream, self._owner = device, stream, owner
+        self._end = address + (shape[0] * strides[0] if shape else 1) * self.dtype.itemsize  # padding of rows included
 
     @property
     def device(self) -> str:
@@ -70,8 +71,21 @@ class Array:
     def __dlpack_device__(self) -> tuple[int, int]:
         return DLPACK_CUDA[0], self.number
 
-    def __dlpack__(self, *, stream: int | None = None, **_: Any) -> Any:
-        """A capsule for `stream`, which waits on the device for ours (-1: it does not; None: the legacy one)."""
+    def __dlpack__(
+        self, *, stream: int | None = None, max_version: Any = None, dl_device: Any = None, copy: bool | None = None
+    ) -> Any:
+        """A capsule for `stream`, which waits on the device for ours (-1: it does not; None: the legacy one), without
+        a version, whatever `max_version` allows.
+
+        Raises BufferError where a copy or another device is asked for, and for a dtype that DLPack has not.
+        """
+        here = self.__dlpack_device__()
+        if copy:
+            raise BufferError("copy: expected None or False, got True: no copies are made on the way out")
+        if dl_device is not None and tuple(map(int, dl_device)) != here:
+            raise BufferError(f"dl_device: expected {here}, where the memory is, got {dl_device}")
+        if self.dtype.kind not in DLPACK_CODES:
+            raise BufferError(f"expected a dtype that DLPack has, got {self.dtype}")
         module = need()
         if stream != -1 and (stream or LEGACY) != self.stream:
             module.stream_wait(self.number, stream or LEGACY, self.stream)
@@ -88,9 +102,17 @@ class Array:
         return f"cuda.Array(shape={self.shape}, dtype={self.dtype}, device={self.device!r})"
 
     def part(self, first: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
-        """A view of the same memory, from element `first` of it on; strides in elements."""
+        """A view of the same memory, from element `first` of it on; strides in elements. Raises ValueError past its
+        ends."""
         at = self.address + first * self.dtype.itemsize
-        return Array(at, shape, strides, self.dtype, self.number, self.stream, self._owner)
+        out = Array(at, shape, strides, self.dtype, self.number, self.stream, self._owner)
+        if min((first, *shape, *strides)) < 0 or out._as_view().span[1] > self._end:
+            room = (self._end - self.address) // self.dtype.itemsize
+            raise ValueError(
+                f"part: expected one within {room} elements, got shape {shape} with strides {strides} from {first} on"
+            )
+        out._end = self._end
+        return out
 
     def numpy_sync(self) -> NDArray[Any]:
         """A copy on the host. Waits for the stream."""
@@ -128,34 +150,37 @@ class Array:
         return self.shape[0], inner * item, (self.strides[0] if self.shape[0] > 1 else inner) * item
 
 
-def empty(shape: tuple[int, ...], dtype: Any = np.float32, *, device: int = 0, padded: bool = False) -> Array:
-    """A new array on `device`, its values undefined. padded: rows start on 128-byte lines.
+def empty(shape: tuple[int, ...], dtype: Any = np.float32, *, device: int | str = 0, padded: bool = False) -> Array:
+    """A new array on `device` (N, "cuda" or "cuda:N"), its values undefined. padded: rows start on 128-byte lines.
 
-    Raises MemoryError that names the bytes, RuntimeError where CUDA is off, CudaError.
+    Raises TypeError, ValueError naming the argument, MemoryError that names the bytes, RuntimeError where CUDA is off,
+    CudaError.
     """
-    shape = tuple(integer(n, "shape", 0) for n in shape)
-    kind: np.dtype[Any] = np.dtype(dtype)
+    if not isinstance(shape, (tuple, list)):
+        raise TypeError(f"shape: expected a tuple of integers, got {shape!r}")
+    shape, device = tuple(integer(n, "shape", 0) for n in shape), ordinal(device)
+    kind = _plain(np.dtype(dtype), "dtype")
     strides = [math.prod(shape[k + 1 :]) for k in range(len(shape))]
     if padded and len(shape) == 2:
         whole = _LINE // kind.itemsize
         strides[0] = -(-shape[1] // whole) * whole
-    count = shape[0] * strides[0] if shape else 1
-    stream = current_stream()
-    address, owner = need().alloc(device, stream, max(count * kind.itemsize, 1))
-    return Array(address, shape, tuple(strides), kind, device, stream, owner)
+    return _new(shape, tuple(strides), kind, device, current_stream())
 
 
-def from_numpy(values: NDArray[Any], *, device: int = 0, padded: bool = False) -> Array:
+def from_numpy(values: NDArray[Any], *, device: int | str = 0, padded: bool = False) -> Array:
     """A copy of a NumPy array on `device`; the values have been read when this returns. Raises as `empty`."""
+    if not isinstance(values, np.ndarray):
+        raise TypeError(f"values: expected a NumPy array, got {type(values).__name__}")
+    _plain(values.dtype, "values")
     out = empty(values.shape, values.dtype, device=device, padded=padded)
     out.fill_from(values)
     return out
 
 
-def zeros_rows(rows: int, columns: int, device: int = 0) -> Array:
+def zeros_rows(rows: int, columns: int, device: int | str = 0) -> Array:
     """float32 zeros (rows, columns), rows on 128-byte lines, padding zero too. Raises as `empty`."""
     out = empty((rows, columns), device=device, padded=True)
-    need().zero(device, out.stream, out.address, rows * out.strides[0] * 4)
+    need().zero(out.number, out.stream, out.address, rows * out.strides[0] * 4)
     return out
 
 
@@ -178,11 +203,26 @@ def like(x: Any, shape: tuple[int, ...], dtype: Any, device: int, stream: int) -
         torch = sys.modules["torch"]
         return torch.empty(shape, dtype=getattr(torch, np.dtype(dtype).name), device=x.device)
     if library == "cupy":
-        return sys.modules["cupy"].empty(shape, dtype)
+        with x.device:  # which need not be the current one
+            return sys.modules["cupy"].empty(shape, dtype)
     kind: np.dtype[Any] = np.dtype(dtype)
     strides = tuple(math.prod(shape[k + 1 :]) for k in range(len(shape)))
-    address, owner = need().alloc(device, stream, max(math.prod(shape) * kind.itemsize, 1))
+    return _new(shape, strides, kind, device, stream)
+
+
+def _new(shape: tuple[int, ...], strides: tuple[int, ...], kind: np.dtype[Any], device: int, stream: int) -> Array:
+    size = max((shape[0] * strides[0] if shape else 1) * kind.itemsize, 1)
+    if size > sys.maxsize:
+        raise MemoryError(f"no memory for {size} bytes on CUDA device {device}")
+    address, owner = need().alloc(device, stream, size)
     return Array(address, shape, strides, kind, device, stream, owner)
+
+
+def _plain(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
+    """The dtype, if a device can hold its elements as they are."""
+    if dtype.hasobject or not dtype.isnative:
+        raise TypeError(f"{name}: expected a dtype of plain numbers in native byte order, got {dtype}")
+    return dtype
 
 
 def _kind(values: Any) -> str:

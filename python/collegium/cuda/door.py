@@ -62,6 +62,17 @@ def device_number(device: Any, name: str = "device") -> int | None:
     return int(number or 0)
 
 
+def ordinal(device: int | str) -> int:
+    """A device's number: itself, or that of "cuda", "cuda:N" and "auto". Raises as `device_number`; "cpu" is none."""
+    if isinstance(device, int) and not isinstance(device, bool):
+        return device
+    number = device_number(device)
+    if number is None:
+        need()  # "auto" where CUDA is off: says why
+        raise ValueError(f"device: expected a CUDA device, got {device!r}")
+    return number
+
+
 @contextlib.contextmanager
 def stream(handle: int) -> Iterator[None]:
     """Within it, work goes on this stream (a cudaStream_t as an integer; 0 and 1: the legacy default stream)."""
@@ -80,10 +91,11 @@ def current_stream(*arrays: Any) -> int:
         return chosen
     for x in arrays:
         library = library_of(x)
-        if library == "torch":
+        if library == "torch" and x.device.type == "cuda":  # one on the CPU is refused later, in our words
             return int(sys.modules["torch"].cuda.current_stream(x.device).cuda_stream) or LEGACY
         if library == "cupy":
-            return int(sys.modules["cupy"].cuda.get_current_stream().ptr) or LEGACY
+            with x.device:  # which need not be the current one
+                return int(sys.modules["cupy"].cuda.get_current_stream().ptr) or LEGACY
     for x in arrays:
         named = getattr(x, "__cuda_array_interface__", {}).get("stream")
         if isinstance(named, int) and named > 0:
@@ -143,6 +155,11 @@ def ordered(module: Any, device: int, stream: int, *views: View) -> Iterator[Non
     finally:  # a part of the work may have been put on the stream
         for other in others:
             module.stream_wait(device, other, stream)
+
+
+def device_of(x: Any) -> int:
+    """The number of the device an array says it is on, 0 where it does not say."""
+    return int(x.__dlpack_device__()[1]) if hasattr(x, "__dlpack_device__") else _number(x) or 0
 
 
 def one_device(**views: View) -> int:

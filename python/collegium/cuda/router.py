@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .._check import integer
 from .array import Array, empty, from_numpy, like
-from .door import View, current_stream, need, one_device, ordered, view
+from .door import View, current_stream, need, ordered, ordinal, view
 from .door import stream as use
 
 _ROWS = 1 << 18  # (query, source) rows at once: 256 MB of the first layer at 256 units
@@ -38,10 +38,17 @@ class RouterForward:
         tail: NDArray[np.float32],
         hidden2: int,
         *,
-        device: int = 0,
+        device: int | str = 0,
     ) -> None:
         self.dims = np.asarray(dims, np.int64)
         of = np.asarray(encoder, np.int64)
+        given = {"wq": wq, "shift": shift, "cross": cross, "centroids": centroids, "tail": tail}
+        for name, array in given.items():
+            if array is not None and (not isinstance(array, np.ndarray) or array.dtype != np.float32):
+                what = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+                raise TypeError(f"{name}: expected a NumPy array of float32, got {what}")
+        if wq.ndim != 2:
+            raise ValueError(f"wq: expected 2 dimension(s), got {wq.ndim}")
         h1, d, sources, h2 = wq.shape[0], wq.shape[1], len(of), integer(hidden2, "hidden2", 1)
         if len(self.dims) < 1 or self.dims.min() < 0 or self.dims.max() > d:
             raise ValueError(f"dims: expected 0 to {d} (the columns of wq), got {self.dims.tolist()}")
@@ -49,13 +56,13 @@ class RouterForward:
             raise ValueError(f"encoder: expected 0 to {len(self.dims) - 1}, got {of.tolist()}")
         if (cross is None) != (centroids is None):
             raise ValueError("cross, centroids: expected both or neither")
-        wanted = {"wq": (wq, (h1, d)), "shift": (shift, (sources, h1)), "tail": (tail, (2 * h1 + (h1 + 4) * h2 + 1,))}
+        wanted = {"shift": (shift, (sources, h1)), "tail": (tail, (2 * h1 + (h1 + 4) * h2 + 1,))}
         if cross is not None and centroids is not None:
             wanted |= {"cross": (cross, (h1,)), "centroids": (centroids, (sources, d))}
         for name, (array, shape) in wanted.items():
             if array.shape != shape:
                 raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
-        self.sources, self.h1, self.h2, self.device = sources, h1, h2, device
+        self.sources, self.h1, self.h2, self.device = sources, h1, h2, ordinal(device)
         self._module = need()
         up = self._up
         self._wq, self._cross = up(wq), None if cross is None else up(cross)
@@ -64,26 +71,29 @@ class RouterForward:
         self._tail = {name: up(part) for name, part in zip(names, np.split(np.asarray(tail), cuts), strict=True)}
         self._members = [np.flatnonzero(of == e) for e in range(len(self.dims))]
         self._shift = [up(shift[m]) for m in self._members]
-        self._column = [from_numpy(m.astype(np.int32), device=device) for m in self._members]
+        self._column = [from_numpy(m.astype(np.int32), device=self.device) for m in self._members]
         self._centroids = [None if centroids is None else up(centroids[m]) for m in self._members]
 
-    def __call__(self, queries: Sequence[Any]) -> Any:
+    def __call__(self, queries: Sequence[Any], *, names: Sequence[str] | None = None) -> Any:
         """Probabilities float32 (B, N), on the device, of the first array's kind.
 
-        queries: one float32 (B, dims[e]) an encoder, rows contiguous, all on the weights' device. Values within 1e-5 of
-        the CPU's (sums in other orders). Raises TypeError, ValueError naming the argument. Nothing waits.
+        queries: one float32 (B, dims[e]) an encoder, or (dims[e],) for one query, rows contiguous, all on the weights'
+        device. names: of the queries, for errors. Values within 1e-5 of the CPU's (sums in other orders); a query with
+        NaN or infinity gives NaN. Raises TypeError, ValueError naming the argument. Nothing waits.
         """
+        if not isinstance(queries, Sequence):
+            raise TypeError(f"queries: expected a sequence of arrays, one an encoder, got {type(queries).__name__}")
         if len(queries) != len(self.dims):
             raise ValueError(f"queries: expected {len(self.dims)} array(s), one an encoder, got {len(queries)}")
+        names = [f"queries[{e}]" for e in range(len(queries))] if names is None else names
         stream = current_stream(*queries)
-        views = [view(q, f"queries[{e}]", np.float32, 2, stream=stream) for e, q in enumerate(queries)]
+        views = [_rows(q, name, stream) for q, name in zip(queries, names, strict=True)]
         batch = views[0].shape[0]
-        for e, v in enumerate(views):
-            if v.shape != (batch, self.dims[e]):
-                raise ValueError(f"queries[{e}]: expected shape {(batch, int(self.dims[e]))}, got {v.shape}")
+        for name, v, dim in zip(names, views, self.dims.tolist(), strict=True):
+            if v.shape != (batch, dim):
+                raise ValueError(f"{name}: expected shape {(batch, dim)}, got {v.shape}")
             if v.device not in (None, self.device):
-                raise ValueError(f"queries[{e}]: expected an array on cuda:{self.device}, got one on cuda:{v.device}")
-        one_device(**{f"queries[{e}]": v for e, v in enumerate(views)})
+                raise ValueError(f"{name}: expected an array on cuda:{self.device}, got one on cuda:{v.device}")
         out = like(queries[0], (batch, self.sources), np.float32, self.device, stream)
         p = view(out, "out", np.float32, 2, stream=stream, write=True)
         weights = self._wq._as_view()  # the others were put on the same stream
@@ -143,3 +153,11 @@ class RouterForward:
 
     def _up(self, values: NDArray[np.float32]) -> Array:
         return from_numpy(np.ascontiguousarray(values, np.float32), device=self.device)
+
+
+def _rows(q: Any, name: str, stream: int) -> View:
+    """Queries of an encoder; one query is a batch of one."""
+    if getattr(q, "ndim", 2) != 1:
+        return view(q, name, np.float32, 2, stream=stream)
+    v = view(q, name, np.float32, 1, stream=stream)
+    return v._replace(shape=(1, *v.shape), strides=(v.shape[0], 1))

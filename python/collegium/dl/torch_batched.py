@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from .. import cuda
 from .._check import choice, integer
 from ..data.datasets import Parts
 from ..engine import Context, Rows
@@ -157,10 +158,9 @@ class BatchedTorchLearner(TorchLearner):
     def _wait_for_exchange(self) -> None:
         """What is put on torch's stream from now on waits for the stream that models on a device are mixed on. (The
         other way round the host waits: for the losses.)"""
-        home = getattr(self._population and self._population.X, "stream", None)
-        if home is not None and self._bound_rows().device.type == "cuda":
-            other = torch.cuda.ExternalStream(home, self._bound_rows().device)
-            torch.cuda.current_stream(self.device).wait_stream(other)
+        matrix = None if self._population is None else self._population.X
+        if isinstance(matrix, cuda.Array):
+            cuda.need().stream_wait(matrix.number, cuda.current_stream(self._rows), matrix.stream)
 
     def _train_rows(self, rows: Rows, steps: int, rate: torch.Tensor, round: int) -> NDArray[np.float64]:
         _seed(self.device, self._torch_seed(int(rows[0]), round + 1))

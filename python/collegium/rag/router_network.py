@@ -46,7 +46,7 @@ class NetworkRouter(Router):
         self.k: int | None = None
         self.template = ""
         self._pack: object = None
-        self._device: RouterForward | None = None
+        self._devices: dict[int, RouterForward] = {}  # the weights on each device that queries came from
         self._threshold: Any = 0.5
         self._limits: Floats | None = None  # the threshold, one a source
         self._held: dict[str, NDArray[Any]] = {}
@@ -77,7 +77,7 @@ class NetworkRouter(Router):
     def _repack(self) -> None:
         layout, scaler, plain = self._fitted()
         self._pack = fold(layout, self.sources, scaler, plain, self.hidden)
-        self._device = None
+        self._devices = {}
         self._limits = None
 
     def _fitted(self) -> tuple[Layout, Scaler, Floats]:
@@ -111,9 +111,10 @@ class NetworkRouter(Router):
     def predict_proba(self, Q: Any) -> Any:
         """The probability that each source is relevant, float32 (B, N). Q: float32 (B, d) or (d,), or {encoder: ...}.
 
-        A query's row has the same bits in any batch. Queries (B, d) on a CUDA device stay there, and so does the
-        result, an array of their kind within 1e-5 of the CPU's; worth it for thousands at once, see docs/cuda.md.
-        Raises ValueError naming encoder and source.
+        A query's row has the same bits in any batch. Queries on a CUDA device, float32, stay there, and so does the
+        result, an array of their kind within 1e-5 of the CPU's; worth it for thousands at once, see docs/cuda.md. NaN
+        and infinity are not looked for there: they give NaN.
+        Raises ValueError naming encoder and source; TypeError, ValueError naming Q for queries on a device.
         """
         arrays = self._arrays(Q)
         if arrays is not None:
@@ -122,21 +123,25 @@ class NetworkRouter(Router):
             except (TypeError, ValueError):  # to be converted, or refused in words
                 pass
             if all(on_device(a) for a in arrays):
-                return self._on_device()(arrays)
+                return self._on_device(arrays, isinstance(Q, Mapping))
         return super().predict_proba(Q)
 
-    def _on_device(self) -> RouterForward:
-        """The weights on the device, copied there once."""
-        if self._device is None:
-            from ..cuda import RouterForward
+    def _on_device(self, arrays: tuple[Any, ...], by_encoder: bool) -> Any:
+        """Probabilities from the weights on the queries' device, copied there once."""
+        from ..cuda import RouterForward
+        from ..cuda.door import device_of
 
-            layout, scaler, plain = self._fitted()
-            self._device = RouterForward(*folded(layout, self.sources, scaler, plain, self.hidden))
-        return self._device
+        layout, scaler, plain = self._fitted()
+        device = device_of(arrays[0])
+        if device not in self._devices:
+            weights = folded(layout, self.sources, scaler, plain, self.hidden)
+            self._devices[device] = RouterForward(*weights, device=device)
+        names = [f"Q[{e!r}]" for e in layout.dims] if by_encoder else ["Q"]
+        return self._devices[device](arrays, names=names)
 
     def select(self, Q: Any, **policy: Any) -> Mask:
         """The sources to ask, bool (B, N). policy: threshold, on_empty, min_sources, max_sources, budget, for this
-        call only."""
+        call only. Raises as `predict_proba`; NaN and infinity in queries on a device too."""
         arrays = self._arrays(Q)
         if arrays is not None and not policy and self.budget is None:
             most = len(self.sources) if self.max_sources is None else self.max_sources
@@ -148,7 +153,12 @@ class NetworkRouter(Router):
                 pass
         if "threshold" not in policy:
             policy["threshold"] = self._thresholds()
-        return self.choose(asarray(self.predict_proba(Q), "Q"), **policy)
+        P = asarray(self.predict_proba(Q), "Q")
+        bad = np.flatnonzero(np.isnan(P).any(axis=0))
+        if len(bad):
+            s = self.sources[bad[0]]
+            raise ValueError(f"Q: expected finite values for encoder {s.encoder!r} (source {s.name!r})")
+        return self.choose(P, **policy)
 
     # ---- sources come and go ----
 
@@ -228,7 +238,7 @@ class NetworkRouter(Router):
                 self._threshold = _by_name(self._threshold, self.names, sources)
             if self.prior is not None:
                 self.prior = _by_name(self.prior, self.names, sources)
-        self.sources, self._pack, self._limits, self._device = sources, pack, None, None
+        self.sources, self._pack, self._limits, self._devices = sources, pack, None, {}
         return self
 
     def to_torch(self) -> Any:
