@@ -60,7 +60,7 @@ CG_BOTH int cg_patch_make(cg_patch *p, const cg_rowconv *c, uint32_t most, uint3
     p->seen = p->lines + (uint32_t)c->kh - 1;
     p->margin = wide ? (p->pw + 3) / 4 * 4 : p->pw;
     p->pitch = p->margin + p->width; /* the next line's margin is what is right of this one */
-    if (p->deep % 4 > 0) bank += 4; /* neighbours are taps then, not channels: the fewest conflicts */
+    if (p->deep % 4 > 0) bank += 4;  /* neighbours are taps then, not channels: the fewest conflicts */
     p->plane = (p->images * p->seen * p->pitch + p->margin + 31 - bank) / 32 * 32 + bank;
     p->ldx = c->ldx;
     return 1;
