@@ -63,15 +63,13 @@ CG_BODY void cg_consensus_body(size_t p, const float *x, size_t ldx, size_t k, c
         const uint32_t n =
             k <= ROWS ? (uint32_t)k : cg_consensus_load(x + col, ldx, k, rows, first, cols, threads, tile);
         CG_EACH_THREAD(t, threads) {
-            const uint32_t c = t % WIDTH;
-            const double mean_c = c < cols ? means[c] : 0.0;
+            const uint32_t c = t % WIDTH, left = n * WIDTH > t && c < cols ? n * WIDTH - t : 0;
+            const double mean_c = left > 0 ? means[c] : 0.0;
             double sum = CG_OWN(own, t);
-            if (c < cols) {
-                CG_UNROLL(4)
-                for (uint32_t i = t / WIDTH; i < n; i += threads / WIDTH) {
-                    const double d = (double)tile[i * WIDTH + c] - mean_c;
-                    sum += d * d;
-                }
+            CG_UNROLL(4)
+            for (uint32_t i = 0; i < (left + threads - 1) / threads; i++) {
+                const double d = (double)tile[t + i * threads] - mean_c;
+                sum += d * d;
             }
             CG_OWN(own, t) = sum;
         }
@@ -89,8 +87,15 @@ CG_BODY void cg_consensus_body(size_t p, const float *x, size_t ldx, size_t k, c
 CG_BODY void cg_sum_body(size_t n, const double *part, double *out, uint32_t threads, double *room) {
     CG_BLOCK();
     CG_EACH_THREAD(t, threads) {
-        room[t] = 0.0;
-        for (CG_STRIDE(i, t, threads, n)) room[t] += part[i];
+        double sum = 0.0;
+        for (CG_STRIDE(first, t, CG_PARTS * threads, n)) {
+            double v[CG_PARTS];
+            CG_UNROLL(8)
+            for (size_t j = 0; j < CG_PARTS; j++) v[j] = first + j * threads < n ? part[first + j * threads] : 0.0;
+            CG_UNROLL(8)
+            for (size_t j = 0; j < CG_PARTS; j++) sum += v[j];
+        }
+        room[t] = sum;
     }
     CG_BARRIER();
     CG_REDUCE_SUM(room, threads)

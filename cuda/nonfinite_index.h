@@ -45,9 +45,16 @@ CG_BODY void cg_seek_body(size_t p, const float *x, size_t ldx, const int64_t *r
 CG_BODY void cg_least_body(size_t n, const uint64_t *part, uint64_t *out, uint32_t threads, uint64_t *room) {
     CG_BLOCK();
     CG_EACH_THREAD(t, threads) {
-        room[t] = CG_NOWHERE;
-        for (CG_STRIDE(i, t, threads, n))
-            if (part[i] < room[t]) room[t] = part[i];
+        uint64_t least = CG_NOWHERE;
+        for (CG_STRIDE(first, t, CG_PARTS * threads, n)) {
+            uint64_t v[CG_PARTS];
+            CG_UNROLL(8)
+            for (size_t j = 0; j < CG_PARTS; j++)
+                v[j] = first + j * threads < n ? part[first + j * threads] : CG_NOWHERE;
+            CG_UNROLL(8)
+            for (size_t j = 0; j < CG_PARTS; j++) least = v[j] < least ? v[j] : least;
+        }
+        room[t] = least;
     }
     CG_BARRIER();
     CG_REDUCE_LEAST(room, threads)

@@ -3,6 +3,8 @@
 #define CG_CUDA_REDUCE_INDEX_H
 #include "shim.h"
 
+enum { CG_PARTS = 8 }; /* of other blocks that a thread loads together, so that the loads do not wait for each other */
+
 /* room[0] = the sum of room[0 ... threads - 1], as a balanced tree. threads: a power of two. The caller's last section
  * wrote room, and a barrier follows it; another ends the sum. */
 #define CG_REDUCE_SUM(room, threads)                                                                                   \

@@ -60,6 +60,7 @@ CG_BOTH int cg_patch_make(cg_patch *p, const cg_rowconv *c, uint32_t most, uint3
     p->seen = p->lines + (uint32_t)c->kh - 1;
     p->margin = wide ? (p->pw + 3) / 4 * 4 : p->pw;
     p->pitch = p->margin + p->width; /* the next line's margin is what is right of this one */
+    if (p->deep % 4 > 0) bank += 4; /* neighbours are taps then, not channels: the fewest conflicts */
     p->plane = (p->images * p->seen * p->pitch + p->margin + 31 - bank) / 32 * 32 + bank;
     p->ldx = c->ldx;
     return 1;
@@ -140,6 +141,10 @@ CG_BODY void cg_rowconv_pack_body(const cg_patch *p, uint32_t down, size_t quads
 }
 
 /* ---- the product ---- */
+
+typedef struct CG_ALIGNED(8) cg_pair {
+    float v[2];
+} cg_pair;
 
 typedef struct cg_rowconv_own {
     float sum[4][CG_ROWCONV_ALONG][4];
@@ -252,10 +257,10 @@ CG_BODY void cg_rowconv_body(const cg_patch *p, uint32_t down, int wide, const f
     CG_EACH_THREAD(t, CG_ROWCONV_THREADS) {
         const uint32_t image0 = cg_patch_image(p, tile), first = cg_patch_line(p, tile) * p->ow;
         const uint32_t each = p->lines * p->ow, size = p->oh * p->ow;
+        const uint32_t unit = p->ow % 2 == 0 && (uintptr_t)y % sizeof(cg_pair) == 0 ? 2 : 1;
         CG_UNROLL(8)
         for (uint32_t j = 0; j < CG_ROWCONV_ALONG; j++) {
-            CG_UNROLL(2)
-            for (uint32_t e = 0; e < 2; e++) {
+            for (uint32_t e = 0; e < 2; e += unit) {
                 const uint32_t n = (t / 32 * CG_ROWCONV_ALONG + j) * 8 + t % 4 * 2 + e, image = n / each;
                 const uint32_t at = first + n % each;
                 if (image >= p->images || image0 + image >= p->batch || at >= size) continue;
@@ -263,8 +268,14 @@ CG_BODY void cg_rowconv_body(const cg_patch *p, uint32_t down, int wide, const f
                 for (uint32_t i = 0; i < 2 * down; i++) {
                     const uint32_t o = group * 16 * down + i * 8 + t % 32 / 4;
                     if (o >= p->out) continue;
-                    y[((row * p->batch + image0 + image) * p->out + o) * size + at] =
-                        CG_OWN(own, t).sum[i / 2][j][i % 2 * 2 + e] + (bias ? bias[row * ldb + o] : 0.0f);
+                    float *const to = y + ((row * p->batch + image0 + image) * p->out + o) * size + at;
+                    const float *const sum = CG_OWN(own, t).sum[i / 2][j] + i % 2 * 2;
+                    const float b = bias ? bias[row * ldb + o] : 0.0f;
+                    const cg_pair pair = {{sum[0] + b, sum[1] + b}};
+                    if (unit == 2)
+                        *(cg_pair *)to = pair;
+                    else
+                        *to = e == 0 ? pair.v[0] : pair.v[1];
                 }
             }
         }

@@ -82,10 +82,10 @@ def device_checks() -> None:
     if sanitizer is None:
         print("compute-sanitizer: not installed, not run")
         return
-    few = "12-37 or dead or nan or 9-127 or 130-129-33 or 5-130-3 or 3-6"
+    few = "12-37 or dead or nan or 9-127 or 130-129-33 or 5-130-3 or 3-6 or router or alignment or rowconv"
     for tool in ("memcheck", "racecheck"):
         run(sanitizer, "--tool", tool, "--error-exitcode", "9", sys.executable, "-m", "pytest", "-q", "-k", few,
-            "tests/gpu/test_kernels.py")  # fmt: skip
+            "tests/gpu/test_kernels.py", "tests/gpu/test_rowconv.py")  # fmt: skip
 
 
 # ---- time ----

@@ -80,8 +80,8 @@ class Learner(Protocol):
     Optional, each needed by one feature only: `state_dict()` and `load_state_dict(state)`, name -> array or JSON value
     of all that training changes beside X (checkpoints); `fingerprint()`, JSON values that must be the same when a
     checkpoint is resumed; `test_size` and evaluate(X, samples), int64 indices into the test set (eval_samples,
-    validation); `warm_start(state)`, if a state_dict holds more than X; `device`, "cuda:N" for a learner that works on
-    a matrix in a device's memory (X is then a `cuda.Array`).
+    validation); `warm_start(state)`, if a state_dict holds more than X; `device`, "cuda:N", where the matrix
+    shall lie: X is then a `cuda.Array`, or, with a warning, a NumPy array where `collegium.cuda` is off.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -103,7 +103,8 @@ class ExchangeSlot(Protocol):
     """How models travel and merge. See `collegium.dl.Mixing`.
 
     Optional: `fuses = True` if step() can do `ctx.rounds` rounds at once; `bind(ctx)`, called once before the run, to
-    refuse a topology or mechanism with a reason; `state_dict()` and `load_state_dict(state)` as a learner's.
+    refuse a topology or mechanism with a reason; `state_dict()` and `load_state_dict(state)` as a learner's;
+    `on_device = True` if step() can work on a `cuda.Array`, else it gets models on a device as a copy on the host.
     """
 
     def step(self, X: NDArray[np.float32], *, round: int, ctx: Context | None = None) -> Traffic:
@@ -218,7 +219,7 @@ class Executor:
             elif isinstance(record, Exchange):
                 self.inside_round = True
                 ctx.rounds, ctx.trained, ctx.payload = record.rounds, record.trained, record.payload
-                self._book(self.exchange.step(self.population.X, round=record.round, ctx=ctx))
+                self._book(self._exchange(record))
                 ledger.seconds["exchange"] += time.perf_counter() - start
                 ledger.rounds = record.round + record.rounds
                 self.inside_round = False
@@ -229,6 +230,15 @@ class Executor:
                 ledger.seconds["evaluate"] += time.perf_counter() - start
             elif (self.boundary is not None and self.boundary(record)) or stop:
                 break
+
+    def _exchange(self, record: Exchange) -> Traffic:
+        X = self.population.X
+        if isinstance(X, np.ndarray) or getattr(self.exchange, "on_device", False):
+            return self.exchange.step(X, round=record.round, ctx=self.ctx)
+        host = X.numpy_sync()
+        traffic = self.exchange.step(host, round=record.round, ctx=self.ctx)
+        X.fill_from(host)
+        return traffic
 
     def _book(self, traffic: Traffic) -> None:
         total = int(traffic[0].sum()) if isinstance(traffic, tuple) else int(traffic)

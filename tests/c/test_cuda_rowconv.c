@@ -57,14 +57,14 @@ static void test_rowconv(cg_rowconv c, size_t pad) {
 
 int main(void) {
     for (cg_twin_backwards = 0; cg_twin_backwards < 2; cg_twin_backwards++) {
-        /* rows, batch, in, out, height, width, kh, kw, ph, pw */
-        test_rowconv((cg_rowconv){1, 1, 1, 1, 1, 1, 1, 1, 0, 0}, 0);
-        test_rowconv((cg_rowconv){2, 3, 3, 5, 7, 9, 3, 5, 1, 2}, 1);
-        test_rowconv((cg_rowconv){1, 2, 3, 32, 24, 32, 5, 5, 2, 2}, 3); /* tiles down the image; wide */
-        test_rowconv((cg_rowconv){2, 9, 11, 34, 8, 8, 5, 5, 2, 2}, 0);  /* many images a tile, chunks */
-        test_rowconv((cg_rowconv){1, 2, 20, 65, 6, 5, 3, 3, 0, 1}, 7);  /* no padding above */
-        test_rowconv((cg_rowconv){1, 1, 35, 3, 5, 12, 5, 5, 4, 4}, 0);  /* all of the padding; blocks of columns */
-        test_rowconv((cg_rowconv){1, 1, 2, 3, 3, 250, 2, 13, 1, 6}, 0); /* long lines, a wide kernel */
+        /* rows, batch, in, out, height, width, kh, kw, ph, pw, ldx: set there */
+        test_rowconv((cg_rowconv){1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0}, 0);
+        test_rowconv((cg_rowconv){2, 3, 3, 5, 7, 9, 3, 5, 1, 2, 0}, 1);
+        test_rowconv((cg_rowconv){1, 2, 3, 32, 24, 32, 5, 5, 2, 2, 0}, 3); /* tiles down the image; wide */
+        test_rowconv((cg_rowconv){2, 9, 11, 34, 8, 8, 5, 5, 2, 2, 0}, 0);  /* many images a tile, chunks */
+        test_rowconv((cg_rowconv){1, 2, 20, 65, 6, 5, 3, 3, 0, 1, 0}, 7);  /* no padding above */
+        test_rowconv((cg_rowconv){1, 1, 35, 3, 5, 12, 5, 5, 4, 4, 0}, 0);  /* all of the padding; blocks of columns */
+        test_rowconv((cg_rowconv){1, 1, 2, 3, 3, 250, 2, 13, 1, 6, 0}, 0); /* long lines, a wide kernel */
     }
     return failed();
 }

@@ -118,8 +118,40 @@ def test_starts_from_a_state_and_refuses_one_that_is_not_finite(twin):
 
 
 def test_without_the_extension_the_models_stay_on_the_cpu(monkeypatch):
-    monkeypatch.setattr("collegium.cuda.status", lambda: (None, "off"))
-    assert simulate("cuda:0").population.device == "cpu"
+    monkeypatch.setattr("collegium.cuda.status", lambda: (None, "no driver"))
+    with pytest.warns(UserWarning, match="device: the models stay on the CPU .* collegium.cuda is off: no driver"):
+        assert simulate("cuda:0").population.device == "cpu"
+    assert simulate("mps").population.device == "cpu"
+
+
+class Pool:
+    """An exchange that knows nothing of devices: everybody takes the mean."""
+
+    def step(self, X, *, round, ctx=None):
+        X[...] = X.mean(0)
+        return 0
+
+
+def test_an_exchange_that_knows_no_device_gets_the_models_on_the_host(twin):
+    here, there = simulate("cpu", exchange=Pool()), simulate("cuda", exchange=Pool())
+    here.run(4)
+    there.run(4)
+    assert np.array_equal(here.population.X, there.population.numpy())
+
+
+def test_a_function_that_takes_the_array_for_numpys_is_told_what_to_call(twin):
+    sim = simulate("cuda")
+    with pytest.raises(TypeError, match=r"lies on a device: numpy_sync\(\) copies it"):
+        sim.run(2, eval_fn=lambda s: {"norm": np.linalg.norm(s.population.X)})
+    assert sim.evaluate(eval_fn=lambda s: {"norm": np.linalg.norm(s.population.numpy())})["norm"] > 0
+
+
+def test_auto_takes_the_cpu_where_there_is_no_gpu():
+    parts = [(np.zeros((4, 64), np.float32), np.zeros(4, int))] * 6
+    test = (np.zeros((2, 64), np.float32), np.zeros(2, int))
+    options = {"data": parts, "test": test, "device": "auto"}
+    native = dl.Simulation(dl.topology.ring(6), model=dl.models.MLP(64, 8, 10), **options)
+    assert (type(native.learner), native.population.device) == (dl.NativeLearner, "cpu")
 
 
 def test_refusals():

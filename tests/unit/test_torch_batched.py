@@ -470,3 +470,24 @@ def test_the_same_models_on_a_gpu(cuda_graph, held, monkeypatch):
     assert sim.history.last["loss"] == pytest.approx(one.history.last["loss"], rel=1e-2)
     if cuda_graph == "on":
         assert any(not isinstance(entry, int) for entry in sim.learner._graphs._seen.values())
+
+
+@pytest.mark.parametrize("name", ["optimizer", "scheduler", "gradient_hook", "eval_batch_size"])
+def test_options_of_the_other_learner_are_refused_in_words(name):
+    ring, one = dl.topology.ring(6), {"model": mlp, "data": parts(), name: None}
+    with pytest.raises(
+        TypeError, match=rf"{name}: no option of training all nodes at once; .* dl\.TorchLearner takes it"
+    ):
+        dl.Simulation(ring, batched=True, **one)
+    with pytest.raises(TypeError, match=r"chunk: no option of training one node .* dl\.BatchedTorchLearner takes it"):
+        dl.Simulation(ring, model=mlp, data=parts(), chunk=2)
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", torch.device("cpu")])
+def test_the_cpu_trains_one_node_after_another_unless_it_is_asked_to(device):
+    if device == "auto" and torch.cuda.is_available():
+        pytest.skip("torch finds a CUDA device")
+    sims = [
+        dl.Simulation(dl.topology.ring(6), model=mlp, data=parts(), device=device, batched=b) for b in (False, True)
+    ]
+    assert [type(s.learner) for s in sims] == [dl.TorchLearner, dl.BatchedTorchLearner]

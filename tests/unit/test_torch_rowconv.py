@@ -9,6 +9,7 @@ from collegium import cuda
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'collegium[torch]'")
 rowconv = pytest.importorskip("collegium.dl.torch_rowconv")
+torch_fast = pytest.importorskip("collegium.dl.torch_fast")
 rows_of = pytest.importorskip("collegium.dl.torch_rows")
 nn, grad, vmap = torch.nn, torch.func.grad, torch.func.vmap
 
@@ -23,7 +24,7 @@ def taken(twin, monkeypatch):
         went.append(c)
         real(c, *rest)
 
-    monkeypatch.setattr(rowconv, "usable", lambda t: True)
+    monkeypatch.setattr(torch_fast, "usable", lambda t: True)
     monkeypatch.setattr(rowconv, "_launch", launch)
     with cuda.stream(1):
         yield went
@@ -59,7 +60,7 @@ def test_gradients_of_rows(taken, rows, batch, c, o, height, width, kernel, pad)
     with torch.no_grad():
         shape = torch.conv2d(x[0], w[0], padding=pad).shape
     gy = torch.randn(rows, *shape)
-    with rowconv.fast():
+    with torch_fast.fast():
         got = of_rows(x, w, b, pad, gy)
     assert len(taken) == 2 and taken[0].rows == rows  # forward, input gradient
     for a, z in zip(got, of_rows(x.double(), w.double(), b.double(), pad, gy.double())):
@@ -69,7 +70,7 @@ def test_gradients_of_rows(taken, rows, batch, c, o, height, width, kernel, pad)
 def test_samples_shared_by_rows(taken):
     torch.manual_seed(0)
     x, w, b, gy = (torch.randn(s) for s in ((2, 3, 6, 5), (4, 7, 3, 3, 3), (4, 7), (4, 2, 7, 6, 5)))
-    with rowconv.fast():
+    with torch_fast.fast():
         got = of_rows(x, w, b, 1, gy)
     assert taken[0].pitch == 0
     for a, z in zip(got, of_rows(*(t.double() for t in (x, w, b)), 1, gy.double())):
@@ -79,7 +80,7 @@ def test_samples_shared_by_rows(taken):
 def test_one_row_without_vmap(taken):
     torch.manual_seed(0)
     x, w = torch.randn(2, 3, 6, 5, requires_grad=True), torch.randn(4, 3, 3, 3, requires_grad=True)
-    with rowconv.fast():
+    with torch_fast.fast():
         nn.functional.conv2d(x, w).square().sum().backward()
     x64, w64 = (t.detach().double().requires_grad_() for t in (x, w))
     torch.conv2d(x64, w64).square().sum().backward()
@@ -94,14 +95,14 @@ def test_one_row_without_vmap(taken):
 )
 def test_others_go_the_way_of_torch(taken, options):
     x, w = torch.randn(2, 4, 9, 9), torch.randn(6, 4 // options.get("groups", 1), 3, 3)
-    with rowconv.fast():
+    with torch_fast.fast():
         y = torch.conv2d(x, w, **options)
     assert not taken and torch.equal(y, torch.conv2d(x, w, **options))
 
 
 def test_no_device_no_change():
     x, w = torch.randn(2, 4, 9, 9), torch.randn(6, 4, 3, 3)
-    with rowconv.fast():
+    with torch_fast.fast():
         assert torch.equal(torch.conv2d(x, w), torch.conv2d(x, w))
 
 
@@ -122,7 +123,7 @@ def test_a_module_of_rows(taken, monkeypatch):
     assert len(taken) == 3  # two forward, one input gradient: that of the samples is nobody's wish
     score, _ = module.scores(rows, {}, x[0], y[0])
     assert len(taken) == 5
-    monkeypatch.setattr(rowconv, "usable", lambda t: False)
+    monkeypatch.setattr(torch_fast, "usable", lambda t: False)
     want, want_losses = module.gradients(rows.double(), {}, x.double(), y, weight.double())
     near(losses, want_losses), near(g, want, 2)
     near(score, module.scores(rows.double(), {}, x[0].double(), y[0])[0])

@@ -92,6 +92,9 @@ class Array:
         code, bits = DLPACK_CODES[self.dtype.kind], 8 * self.dtype.itemsize
         return module.dlpack_make(self.address, self.number, code, bits, self.shape, self.strides, self._owner)
 
+    def __array__(self, *_: Any, **__: Any) -> NDArray[Any]:
+        raise TypeError(f"{self!r} lies on a device: numpy_sync() copies it to the host")
+
     def __len__(self) -> int:
         return self.shape[0]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,9 @@ def learner_for(model: Any, data: Any, n: int, test: Any, device: str, options: 
         raise ValueError(f"data: expected one part a node ({n}), got {len(parts)}")
     if test is not None:
         parts = Parts(parts.dataset.with_test(test), parts.indices)
-    options = dict(options)
+    options, device = dict(options), str(device)
+    if device == "auto":
+        device = "cuda" if callable(model) and _torch_sees_a_gpu() else "cpu"
     batched = options.pop("batched", False)
     if not isinstance(batched, bool):
         raise TypeError(f"batched: expected True or False, got {batched!r}")
@@ -45,18 +49,44 @@ def learner_for(model: Any, data: Any, n: int, test: Any, device: str, options: 
     except ImportError as e:
         raise ImportError(f"model: a torch model needs PyTorch: pip install 'collegium[torch]' ({e})") from e
     if batched or device != "cpu":
+        _check_options(options, BatchedTorchLearner, TorchLearner, "all nodes at once; without device and batched")
         return BatchedTorchLearner(model, parts, device=device, **options)
+    _check_options(options, TorchLearner, BatchedTorchLearner, "one node after another; with a device or batched=True")
     return TorchLearner(model, parts, **options)
 
 
+def _check_options(options: Mapping[str, Any], kind: type, other: type, how: str) -> None:
+    """Raises TypeError for an option that only the other learner has."""
+    known, others = (signature(k).parameters for k in (kind, other))
+    for name in options:
+        if name not in known and name in others:
+            raise TypeError(f"{name}: no option of training {how}, dl.{other.__name__} takes it")
+
+
+def _torch_sees_a_gpu() -> bool:
+    try:
+        import torch
+    except ImportError:
+        return False
+    return bool(torch.cuda.is_available())
+
+
 def place_of(learner: Learner) -> str:
-    """The device that a learner wants its population on, where the CUDA extension can work there; else the CPU."""
+    """The device that a learner wants its population on, where the CUDA extension can work there; else the CPU, with a
+    warning."""
     device = str(getattr(learner, "device", "cpu"))
-    if device == "cpu":
-        return device
+    if not device.startswith("cuda"):
+        return "cpu"
     from .. import cuda
 
-    return "cpu" if cuda.status()[0] is None else device
+    module, reason = cuda.status()
+    if module is None:
+        warnings.warn(
+            f"device: the models stay on the CPU and are copied in every round, collegium.cuda is off: {reason}",
+            stacklevel=3,
+        )
+        return "cpu"
+    return device
 
 
 def with_validation(data: Any, test: Any, validation: Any) -> tuple[Any, Any]:

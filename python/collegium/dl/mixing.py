@@ -85,7 +85,7 @@ class Mixing:
     rounds are still done in one pass, with the bits of single ones.
     """
 
-    fuses = True
+    fuses = on_device = True
 
     def __init__(self, rounds: int = 1, weights: Any = "metropolis") -> None:
         self.rounds = integer(rounds, "rounds", 1)

@@ -221,7 +221,7 @@ class Simulation:
         eval_samples: evaluate on so many of the test samples, and of the validation samples, always the same ones; 0:
           on none, None: on all.
         eval_fn: function of the simulation, called at each evaluation; returns further columns: name -> number, or
-          (n,) values of the nodes, whose mean it is then.
+          (n,) values of the nodes, whose mean it is then. The models are `sim.population.numpy()` on any device.
         callback: one or several functions of the simulation, called after each evaluation; True stops the run. A run
           that was stopped so stays as it is when it is resumed with a callback.
         log_consensus: also log the consensus distance after every round (`history.frame(per="round")`). Costs a pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from .. import cuda
 from .._check import choice, integer
 from ..data.datasets import Parts
 from ..engine import Context, Rows
@@ -101,7 +102,7 @@ class BatchedTorchLearner(TorchLearner):
 
     def _examined(self) -> bool:
         samples = np.resize(np.concatenate(self.parts.indices)[:3], 3).astype(np.int64)
-        with _generators_kept(self.device):
+        with _at_work(self.device):
             x, y = self._batch(samples)
             self._x_names = list(x) if isinstance(x, Mapping) else None
             labels = y.ndim == 1 and int(self.parts.dataset.y.min()) >= 0  # cross-entropy leaves out negative ones
@@ -125,6 +126,8 @@ class BatchedTorchLearner(TorchLearner):
         self._rows = _tensor(population.X)
         self._local = [self._own_buffers(self._worker) for _ in range(self.n)]
         self._velocity = torch.zeros(self.n, population.size, device=self.device) if self.momentum else None
+        if self.device.type == "cuda":  # what was made on this stream is used on others
+            torch.cuda.current_stream(self.device).synchronize()
 
     def module(self, i: int) -> nn.Module:
         """A module whose parameters are node i's, in place, where the population lies. Buffers are copies on a GPU."""
@@ -139,19 +142,25 @@ class BatchedTorchLearner(TorchLearner):
     def train(self, rows: Rows, steps: int, ctx: Context) -> NDArray[np.float64]:
         """`steps` local steps on each row, in place; mean training loss of each (NaN without samples)."""
         losses = np.full(len(rows), np.nan)
-        if self._bound_rows().device.type == "cuda":  # exchanges work on the default stream
-            torch.cuda.current_stream(self.device).wait_stream(torch.cuda.default_stream(self.device))
         stale = self._resets.rows(rows, ctx.round)
         if self._velocity is not None and stale.size:
             self._velocity[torch.from_numpy(stale).to(self.device)] = 0
         rate = torch.tensor(learning_rate(self.lr, ctx.round), dtype=torch.float32, device=self.device)
         busy = np.flatnonzero(self.parts.sizes[rows] > 0)
         self._worker.train()
-        with _generators_kept(self.device):
+        with _at_work(self.device):
+            self._wait_for_exchange()
             for start in range(0, len(busy), self.chunk):
                 some = busy[start : start + self.chunk]
                 losses[some] = self._train_rows(rows[some], steps, rate, ctx.round)
         return losses
+
+    def _wait_for_exchange(self) -> None:
+        """What is put on torch's stream from now on waits for the stream that models on a device are mixed on. (The
+        other way round the host waits: for the losses.)"""
+        matrix = None if self._population is None else self._population.X
+        if isinstance(matrix, cuda.Array):
+            cuda.need().stream_wait(matrix.number, cuda.current_stream(self._rows), matrix.stream)
 
     def _train_rows(self, rows: Rows, steps: int, rate: torch.Tensor, round: int) -> NDArray[np.float64]:
         _seed(self.device, self._torch_seed(int(rows[0]), round + 1))
@@ -243,7 +252,7 @@ class BatchedTorchLearner(TorchLearner):
         local = self._local if is_own else [self._mean_buffers()] * len(X)
         right, loss, counted = np.zeros(len(X)), np.zeros(len(X)), True
         self._worker.eval()
-        with torch.no_grad(), _generators_kept(self.device):
+        with torch.no_grad(), _at_work(self.device):
             for start in range(0, len(X), self.chunk):
                 some = slice(start, min(start + self.chunk, len(X)))
                 right[some], loss[some] = self._scores(matrix[some].to(self.device), self._stacked(local[some]), order)
@@ -321,6 +330,10 @@ def _seed(device: torch.device, seed: int) -> None:
         torch.cuda.default_generators[device.index].manual_seed(seed)
 
 
-def _generators_kept(device: torch.device) -> Any:
-    """Leaves torch's generators, of the CPU and of this device, as they were."""
-    return torch.random.fork_rng([device.index] if device.type == "cuda" else [])
+@contextmanager
+def _at_work(device: torch.device) -> Iterator[None]:
+    """The device is torch's current one. Leaves torch's generators, of the CPU and of this device, as they were."""
+    on_gpu = device.type == "cuda"
+    current, kept = torch.cuda.device(device) if on_gpu else nullcontext(), [device.index] if on_gpu else []
+    with current, torch.random.fork_rng(kept):
+        yield

@@ -16,7 +16,8 @@ _WARM, _KEPT = 2, 8
 def record(step: Step, arguments: tuple[Any, ...]) -> tuple[Callable[[], None], torch.Tensor]:
     """(replay, out) of step(*arguments), which is not run now; `out` is written by every replay."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    device = next(a.device for a in arguments if a is not None)
+    with torch.cuda.device(device), torch.cuda.graph(graph, stream=torch.cuda.Stream(device)):
         out = step(*arguments)
     return graph.replay, out
 

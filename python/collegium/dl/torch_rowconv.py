@@ -1,64 +1,30 @@
 """Convolutions of many rows' models under torch.func.vmap, by the kernels of collegium.cuda instead of cuDNN.
 
-vmap's own rule makes one grouped convolution with a group a row, which cuDNN runs group by group. Within `fast()`,
-torch.conv2d becomes a function whose vmap rule is one launch for all rows, as are those of its gradients: for float32
-on a device, stride 1, no dilation, no groups, and only where torch may use TF32 for convolutions, as it does unless
-`torch.backends.cudnn.allow_tf32` is set to False. Everything else goes torch's way.
+vmap's own rule makes one grouped convolution with a group a row, which cuDNN runs group by group; the rule here is one
+launch for all rows, as are those of its gradients. For float32 on a device, stride 1, no dilation, no groups, and only
+where torch may use TF32 for convolutions, as it does unless `torch.backends.cudnn.allow_tf32` is set to False.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
 
-from ..cuda.door import current_stream, status
+from ..cuda.door import current_stream
 from ..cuda.rowconv import RowConv
+from .torch_groupnorm import rows_of
 
 Pair = tuple[int, int]
 _Info = Any  # of torch's vmap rules: .batch_size
 
 
-class fast(TorchFunctionMode):  # type: ignore[misc]
-    """Within it, convolutions that can go by rows do."""
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func is torch.conv2d:
-            found = _taken(*args, **(kwargs or {}))
-            if found is not None:
-                return Convolution.apply(*found)
-        return func(*args, **(kwargs or {}))
-
-
-def usable(t: torch.Tensor) -> bool:
-    """Whether tensors like this one can go by rows at all."""
-    return t.is_cuda and torch.backends.cudnn.allow_tf32 and status()[0] is not None
-
-
-def _taken(
-    input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, stride: Any = 1, padding: Any = 0,
-    dilation: Any = 1, groups: int = 1,
-) -> tuple[Any, ...] | None:  # fmt: skip
-    """Arguments of `Convolution`, or None: torch's way."""
-    tensors = (input, weight) if bias is None else (input, weight, bias)
-    if input.ndim != 4 or any(t.dtype != torch.float32 or not usable(t) for t in tensors):
-        return None
-    if isinstance(padding, str) or groups != 1 or _pair(stride) != (1, 1) or _pair(dilation) != (1, 1):
-        return None
-    pad = _pair(padding)
-    one = _problem(input[None], weight[None], pad)
-    return (input, weight, bias, pad) if input.shape[1] == weight.shape[1] and one.fits(_number(input)) else None
-
-
-def _pair(value: Any) -> Pair:
-    if isinstance(value, int):
-        return value, value
-    values = tuple(value)
-    return (values[0], values[-1])
+def takes(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, pad: Pair) -> bool:
+    """Whether `Convolution` can do it."""
+    tensors = (x, weight) if bias is None else (x, weight, bias)
+    if x.ndim != 4 or not torch.backends.cudnn.allow_tf32 or any(t.dtype != torch.float32 for t in tensors):
+        return False
+    return x.shape[1] == weight.shape[1] and _problem(x[None], weight[None], pad).fits(_number(x))
 
 
 def _number(t: torch.Tensor) -> int:
@@ -73,14 +39,8 @@ def _problem(x: torch.Tensor, weight: torch.Tensor, pad: Pair) -> RowConv:
 # ---- rows of tensors: the launches ----
 
 
-def _rows(t: torch.Tensor, at: int | None, rows: int) -> torch.Tensor:
-    """(rows, ...) with rows that are contiguous in themselves; one for all is not copied."""
-    t = t.contiguous().expand(rows, *t.shape) if at is None else t.movedim(at, 0)
-    return t if t[0].is_contiguous() else t.contiguous()
-
-
 def _dense(t: torch.Tensor, at: int | None, rows: int) -> torch.Tensor:
-    return _rows(t, at, rows).contiguous()
+    return rows_of(t, at, rows).contiguous()
 
 
 def _pitched(c: RowConv, x: torch.Tensor) -> RowConv:
@@ -128,8 +88,8 @@ class Convolution(torch.autograd.Function):  # type: ignore[misc]
 
     @staticmethod
     def forward(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, pad: Pair) -> torch.Tensor:
-        rows = None if bias is None else _rows(bias, None, 1)
-        return _forward(_rows(x, None, 1), _rows(weight, None, 1), rows, pad)[0]
+        rows = None if bias is None else rows_of(bias, None, 1)
+        return _forward(rows_of(x, None, 1), rows_of(weight, None, 1), rows, pad)[0]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
@@ -144,15 +104,15 @@ class Convolution(torch.autograd.Function):  # type: ignore[misc]
         return (
             InputGradient.apply(gy, weight, ctx.shape, ctx.pad) if wanted[0] else None,
             WeightGradient.apply(gy, x, ctx.kernel, ctx.pad) if wanted[1] else None,
-            gy.sum((0, 2, 3)) if wanted[2] else None,
+            gy.sum((2, 3)).sum(0) if wanted[2] else None,
             None,
         )
 
     @staticmethod
     def vmap(info: _Info, in_dims: Any, x: Any, weight: Any, bias: Any, pad: Pair) -> tuple[torch.Tensor, int]:
         rows = info.batch_size
-        of_bias = None if bias is None else _rows(bias, in_dims[2], rows)
-        return _forward(_rows(x, in_dims[0], rows), _rows(weight, in_dims[1], rows), of_bias, pad), 0
+        of_bias = None if bias is None else rows_of(bias, in_dims[2], rows)
+        return _forward(rows_of(x, in_dims[0], rows), rows_of(weight, in_dims[1], rows), of_bias, pad), 0
 
 
 class InputGradient(torch.autograd.Function):  # type: ignore[misc]
@@ -160,7 +120,7 @@ class InputGradient(torch.autograd.Function):  # type: ignore[misc]
 
     @staticmethod
     def forward(gy: torch.Tensor, weight: torch.Tensor, shape: torch.Size, pad: Pair) -> torch.Tensor:
-        return _input_gradient(_dense(gy, None, 1), _rows(weight, None, 1), shape, pad)[0]
+        return _input_gradient(_dense(gy, None, 1), rows_of(weight, None, 1), shape, pad)[0]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
@@ -169,7 +129,7 @@ class InputGradient(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def vmap(info: _Info, in_dims: Any, gy: Any, weight: Any, shape: Any, pad: Pair) -> tuple[torch.Tensor, int]:
         rows = info.batch_size
-        return _input_gradient(_dense(gy, in_dims[0], rows), _rows(weight, in_dims[1], rows), shape, pad), 0
+        return _input_gradient(_dense(gy, in_dims[0], rows), rows_of(weight, in_dims[1], rows), shape, pad), 0
 
 
 class WeightGradient(torch.autograd.Function):  # type: ignore[misc]
@@ -177,7 +137,7 @@ class WeightGradient(torch.autograd.Function):  # type: ignore[misc]
 
     @staticmethod
     def forward(gy: torch.Tensor, x: torch.Tensor, kernel: Pair, pad: Pair) -> torch.Tensor:
-        return _weight_gradient(_dense(gy, None, 1), _rows(x, None, 1), kernel, pad)[0]
+        return _weight_gradient(_dense(gy, None, 1), rows_of(x, None, 1), kernel, pad)[0]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
@@ -186,4 +146,4 @@ class WeightGradient(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def vmap(info: _Info, in_dims: Any, gy: Any, x: Any, kernel: Any, pad: Pair) -> tuple[torch.Tensor, int]:
         rows = info.batch_size
-        return _weight_gradient(_dense(gy, in_dims[0], rows), _rows(x, in_dims[1], rows), kernel, pad), 0
+        return _weight_gradient(_dense(gy, in_dims[0], rows), rows_of(x, in_dims[1], rows), kernel, pad), 0

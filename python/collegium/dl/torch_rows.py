@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad_and_value, vmap
 
+from .torch_fast import fast
 from .torch_learner import _classifies, _logits
-from .torch_rowconv import fast
 
 Tensors = dict[str, torch.Tensor]
 Loss = Callable[[Any, torch.Tensor], torch.Tensor]
@@ -21,8 +21,8 @@ Loss = Callable[[Any, torch.Tensor], torch.Tensor]
 class RowModule:
     """What a module computes from k rows, each with samples of its own, in one call.
 
-    Convolutions of k rows become one launch (torch_rowconv.py) or one grouped convolution, linear layers one batched
-    product: vmap's own rules.
+    By vmap's own rules: convolutions of k rows become one grouped convolution, linear layers one batched product. Some
+    layers go by better ones (torch_fast.py).
     module: is left as it is.  shapes: of its parameters, in the order of a row.  loss: (output, y) -> scalar; None:
       cross-entropy on the output, or on its `.logits`.
     still: parameters without a gradient, frozen or unused.
