@@ -27,6 +27,7 @@ class Task:
     eval_samples: int | None
     eval_every: int
     end_samples: int | None = None
+    images: tuple[int, int] | None = None  # so many of CIFAR-10's first training and test images; None: all
 
 
 GRID = tuple((a, b) for a in range(1, 5) for b in range(1, 5))
@@ -45,7 +46,11 @@ def model(task: Task) -> Any:
 def parts(task: Task, seed: int) -> data.Parts:
     """Two label shards a node of CIFAR-10; whole writers of FEMNIST."""
     if task.name == "cifar10":
-        return data.cifar10().partition(task.nodes, kind="shards", shards=2, seed=seed)
+        ds = data.cifar10()
+        if task.images is not None:
+            train, test = task.images
+            ds = data.Dataset(ds.x[:train], ds.y[:train], ds.x_test[:test], ds.y_test[:test], name="cifar10")
+        return ds.partition(task.nodes, kind="shards", shards=2, seed=seed)
     return data.femnist().partition(task.nodes, kind="groups", seed=seed)
 
 

@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--task", choices=("cifar10", "femnist"), help="one task of the paper's scale")
     parser.add_argument("--degrees", type=int, nargs="+", help="graphs of the larger scales (default: the task's)")
     parser.add_argument("--only", metavar="SETTING", help="one setting of the larger scales, e.g. 'SkipTrain(4,4)'")
+    parser.add_argument("--images", type=int, nargs=2, metavar=("TRAIN", "TEST"), help="so many of CIFAR-10 only")
     parser.add_argument("--eval-samples", type=int, help="test samples at an evaluation (default: the task's)")
     args = parser.parse_args(argv)
     if args.seeds is not None and args.seeds < 1:
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             task = replace(
                 task,
                 degrees=tuple(args.degrees or task.degrees),
+                images=None if args.images is None else tuple(args.images),
                 eval_samples=args.eval_samples or task.eval_samples,
                 end_samples=args.eval_samples or task.end_samples,
             )

@@ -68,9 +68,16 @@ def int32(values: npt.ArrayLike, name: str) -> npt.NDArray[np.int32]:
     return np.ascontiguousarray(array, dtype=np.int32)
 
 
+def owned(array: npt.NDArray[Any]) -> bool:
+    """Whether it is read-only, and no view of what others may write to."""
+    return not array.flags.writeable and (
+        array.base is None or (isinstance(array.base, np.ndarray) and owned(array.base))
+    )
+
+
 def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The array itself if nobody can write to it, else a read-only copy."""
-    if not array.flags.writeable and array.flags.c_contiguous:
+    if owned(array) and array.flags.c_contiguous:
         return array
     copy = np.array(array, order="C")
     copy.flags.writeable = False

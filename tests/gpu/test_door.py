@@ -91,6 +91,24 @@ def test_values_made_on_another_stream_are_waited_for(torch):
     assert torch.equal(y.cpu(), want)
 
 
+def test_mixing_refuses_to_be_recorded_without_a_plan(torch):
+    X, W = models(12, 40), dl.topology.ring(12).mixing()
+    x = torch.from_numpy(X).cuda()
+    y, side, graph = torch.empty_like(x), torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    plan = cuda.MixPlan([[(W.indptr, W.indices, W.weights)]], np.array([0, 40]), 12)
+    torch.cuda.synchronize()
+    with torch.cuda.graph(graph, stream=side):
+        with pytest.raises(RuntimeError, match="cannot be recorded in a CUDA graph: make a cuda.MixPlan before"):
+            dl.mix(x, W)
+        y.copy_(x)
+    graph.replay()
+    torch.cuda.synchronize()
+    assert torch.equal(x, y)
+    source, target = (cuda.view(a, "x", np.float32, 2) for a in (x, y))
+    plan.run(source, target, cuda.current_stream(x))
+    assert torch.equal(y, dl.mix(x, W))
+
+
 def test_out_of_memory_names_the_bytes_and_leaves_a_working_device():
     with pytest.raises(MemoryError, match="no memory for 4503599627370496 bytes on CUDA device 0"):
         cuda.empty((1 << 50,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from collegium import data, dl
+from collegium import cuda, data, dl
 from collegium.errors import Diverged
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'collegium[torch]'")
@@ -80,6 +80,16 @@ def test_a_run_on_another_stream(tmp_path):
     with torch.cuda.stream(torch.cuda.Stream()):
         other.run(8)
     assert other.population.digest() == usual.population.digest()
+
+
+@pytest.mark.parametrize("graph", ["off", "on"])
+def test_a_run_within_a_stream_named_to_collegium(graph):
+    """Models are mixed on that stream, training stays on torch's: each waits for the other."""
+    usual, other = simulate(conv, cuda_graph=graph), simulate(conv, cuda_graph=graph)
+    usual.run(8)
+    with cuda.stream(torch.cuda.Stream().cuda_stream):
+        other.run(8)
+    np.testing.assert_allclose(other.population.numpy(), usual.population.numpy(), atol=1e-5)
 
 
 def test_divergence_is_found_before_it_spreads():

@@ -424,3 +424,17 @@ def test_addresses_are_checked(twin):
         cuda.random_u32(0, 65536, 0, 0, 0, 1)
     with pytest.raises(ValueError, match="n: expected 0 to 0, got 1"):
         cuda.random_u32(0, 1, 0, 0, 2**50, 1)
+
+
+def test_a_view_of_what_others_write_to_is_no_matrix_to_keep(twin, packed):
+    """A read-only view: the matrix is another one after a write to its base."""
+    W, weights = dl.topology.ring(6).mixing(), dl.topology.ring(6).mixing().weights.copy()
+    view = weights.view()
+    view.flags.writeable = False
+    X, csr = models(6, 20), (W.indptr, W.indices, view)
+    own = dl.MixingMatrix(6, *csr)
+    before = dl.mix(X, own)
+    for factor in (1, 3):
+        weights *= factor
+        assert same(cuda.mix(cuda.from_numpy(X), [[csr]], np.array([0, 20])).numpy_sync(), dl.mix(X, csr))
+    assert np.array_equal(dl.mix(X, own), before)  # it has copies

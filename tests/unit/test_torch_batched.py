@@ -491,3 +491,24 @@ def test_the_cpu_trains_one_node_after_another_unless_it_is_asked_to(device):
         dl.Simulation(dl.topology.ring(6), model=mlp, data=parts(), device=device, batched=b) for b in (False, True)
     ]
     assert [type(s.learner) for s in sims] == [dl.TorchLearner, dl.BatchedTorchLearner]
+
+
+class Twice(nn.Module):
+    """Its output is a gradient of its own: training it takes the gradient of a gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.fc = nn.GroupNorm(2, 8), nn.Linear(64, 10)
+
+    def forward(self, x):
+        def energy(v):
+            return self.norm(v.view(-1, 8, 8)).pow(3).sum()
+
+        return self.fc(x + 0.001 * torch.func.grad(energy)(x))
+
+
+def test_what_the_quicker_layers_cannot_do_goes_torchs_way():
+    learner = simulate(Twice).learner
+    assert not learner._of_rows.fast
+    assert simulate(conv).learner._of_rows.fast
+    same_as_per_row(Twice, atol=1e-4)

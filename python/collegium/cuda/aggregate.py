@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._check import owned
 from .._where import library_of
 from .array import empty, from_numpy, like
 from .door import LEGACY, View, current_stream, need, one_device, ordered, ordinal, view
@@ -106,32 +107,37 @@ def mix(X: Any, table: Sequence[Sequence[Csr]], columns: NDArray[np.int64], out:
 
 
 _plans: Recent[MixPlan] = Recent(8)
+_LARGE = 1 << 24  # bytes of matrices that are not kept
 
 
 def _plan(
     X: Any, table: Sequence[Sequence[Csr]], columns: NDArray[np.int64], n: int, device: int, stream: int
 ) -> MixPlan:
     """A plan made on `stream`. Packing one takes longer than mixing: it is kept where nobody can write to a matrix and
-    the stream stays, as the default one and torch's do, and their handles do not come back as another's."""
+    the stream is the default one, which stays."""
+    if library_of(X) == "torch":
+        _refuse_capture(X)
 
     def make() -> MixPlan:
         with use(stream):
             return MixPlan(table, columns, n, device=device)
 
     arrays = [a for row in table for csr in row for a in csr]
-    if any(not isinstance(a, np.ndarray) or a.flags.writeable for a in arrays) or not _stays(stream, X):
+    kept = stream == LEGACY and all(isinstance(a, np.ndarray) and owned(a) for a in arrays)
+    if not kept or sum(a.nbytes for a in arrays) > _LARGE:
         return make()
     key = need(), device, stream, n, columns.tobytes(), len(table), *map(id, arrays)
     return _plans.get(key, arrays, make)
 
 
-def _stays(stream: int, X: Any) -> bool:
-    if library_of(X) != "torch":
-        return stream == LEGACY
+def _refuse_capture(X: Any) -> None:
+    """A graph would copy a plan from host memory that is gone when it is replayed."""
     torch = sys.modules["torch"]
-    if torch.cuda.is_current_stream_capturing():  # memory made now belongs to the graph
-        return False
-    return stream in (LEGACY, torch.cuda.current_stream(X.device).cuda_stream)
+    with torch.cuda.device(X.device):
+        if torch.cuda.is_current_stream_capturing():
+            raise RuntimeError(
+                "mix: cannot be recorded in a CUDA graph: make a cuda.MixPlan before, and run() it there"
+            )
 
 
 def _direct_in_place(plan: MixPlan, x: View, stream: int) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 
 from .. import cuda
 from .._check import choice, integer
+from ..cuda.door import LEGACY
 from ..data.datasets import Parts
 from ..engine import Context, Rows
 from .learners import Rate, learning_rate
@@ -21,6 +22,7 @@ from .population import Population
 from .torch_feed import Batch, Plan, Source
 from .torch_graphs import Graphs
 from .torch_learner import TorchLearner
+from .torch_rowconv import tf32
 from .torch_rows import Loss, RowModule, Tensors, each, examine
 
 _ON_CPU = 4  # nodes at once, by default
@@ -133,6 +135,7 @@ class BatchedTorchLearner(TorchLearner):
         """A module whose parameters are node i's, in place, where the population lies. Buffers are copies on a GPU."""
         i = integer(i, "i", 0, self.n - 1)
         row = self._bound_rows()[i]
+        self._wait_for_exchange()
         module = copy.deepcopy(self._worker).to(row.device)
         self._point(module, row, each(self._local[i], lambda b: b.to(row.device)))
         return module.eval()
@@ -160,7 +163,8 @@ class BatchedTorchLearner(TorchLearner):
         other way round the host waits: for the losses.)"""
         matrix = None if self._population is None else self._population.X
         if isinstance(matrix, cuda.Array):
-            cuda.need().stream_wait(matrix.number, cuda.current_stream(self._rows), matrix.stream)
+            stream = torch.cuda.current_stream(self._bound_rows().device).cuda_stream or LEGACY
+            cuda.need().stream_wait(matrix.number, stream, matrix.stream)
 
     def _train_rows(self, rows: Rows, steps: int, rate: torch.Tensor, round: int) -> NDArray[np.float64]:
         _seed(self.device, self._torch_seed(int(rows[0]), round + 1))
@@ -296,8 +300,11 @@ class BatchedTorchLearner(TorchLearner):
             self._velocity.copy_(torch.from_numpy(np.array(state["velocity"])))
 
     def fingerprint(self) -> dict[str, Any]:
-        """What must be the same for a run to go on; torch's version, device and the chunk change the bits."""
-        return {**super().fingerprint(), "device": self.device.type, "chunk": self.chunk}
+        """What must be the same for a run to go on; torch's version, device, the chunk and how convolutions are done
+        change the bits."""
+        on_gpu = self.device.type == "cuda"
+        own = {"own convolutions": cuda.status()[0] is not None, "tf32": tf32()} if on_gpu else {}
+        return {**super().fingerprint(), "device": self.device.type, "chunk": self.chunk, **own}
 
 
 def _device(name: str | torch.device) -> torch.device:

@@ -7,7 +7,8 @@ torch_groupnorm.py's. Everything else goes torch's way.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from operator import index
+from typing import Any, SupportsIndex
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -37,25 +38,26 @@ def _convolution(
     input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, stride: Any = 1, padding: Any = 0,
     dilation: Any = 1, groups: int = 1,
 ) -> torch.Tensor | None:  # fmt: skip
+    if not usable(input) or torch.is_autocast_enabled(input.device.type):
+        return None
     if isinstance(padding, str) or groups != 1 or _pair(stride) != (1, 1) or _pair(dilation) != (1, 1):
         return None
     arguments = input, weight, bias, _pair(padding)
-    if not (usable(input) and convolutions.takes(*arguments)):
-        return None
-    return convolutions.Convolution.apply(*arguments)
+    return convolutions.Convolution.apply(*arguments) if convolutions.takes(*arguments) else None
 
 
 def _norm(
     input: torch.Tensor, num_groups: int, weight: torch.Tensor | None = None, bias: torch.Tensor | None = None,
     eps: float = 1e-5,
 ) -> torch.Tensor | None:  # fmt: skip
-    if not norms.takes(input, num_groups, weight, bias):
+    if torch.is_autocast_enabled(input.device.type) or not norms.takes(input, num_groups, weight, bias):
         return None
     return norms.GroupNorm.apply(input, weight, bias, num_groups, eps)[0]
 
 
 def _pair(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[-1])
+    values = (value,) if isinstance(value, SupportsIndex) else tuple(value)
+    return index(values[0]), index(values[-1])
 
 
 _TAKEN: dict[Any, Callable[..., Any]] = {torch.conv2d: _convolution, torch.nn.functional.group_norm: _norm}

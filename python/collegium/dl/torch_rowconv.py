@@ -2,7 +2,8 @@
 
 vmap's own rule makes one grouped convolution with a group a row, which cuDNN runs group by group; the rule here is one
 launch for all rows, as are those of its gradients. For float32 on a device, stride 1, no dilation, no groups, and only
-where torch may use TF32 for convolutions, as it does unless `torch.backends.cudnn.allow_tf32` is set to False.
+where torch may use TF32 for convolutions, as it does unless it is told otherwise (`torch.backends.cudnn.allow_tf32`).
+Work goes on torch's current stream, as that of torch's operators around it does.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..cuda.door import current_stream
+from ..cuda.door import LEGACY
 from ..cuda.rowconv import RowConv
 from .torch_groupnorm import rows_of
 
@@ -22,9 +23,23 @@ _Info = Any  # of torch's vmap rules: .batch_size
 def takes(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, pad: Pair) -> bool:
     """Whether `Convolution` can do it."""
     tensors = (x, weight) if bias is None else (x, weight, bias)
-    if x.ndim != 4 or not torch.backends.cudnn.allow_tf32 or any(t.dtype != torch.float32 for t in tensors):
+    if x.ndim != 4 or weight.ndim != 4 or (bias is not None and bias.shape != weight.shape[:1]):
+        return False
+    if any(t.dtype != torch.float32 or t.device != x.device for t in tensors) or not tf32():
         return False
     return x.shape[1] == weight.shape[1] and _problem(x[None], weight[None], pad).fits(_number(x))
+
+
+def tf32() -> bool:
+    """Whether torch may use TF32 for convolutions."""
+    try:
+        return bool(torch.backends.cudnn.allow_tf32)
+    except RuntimeError:  # set by the newer name, which forbids to read the older one
+        return bool(torch.backends.cudnn.conv.fp32_precision == "tf32")
+
+
+def _stream(t: torch.Tensor) -> int:
+    return torch.cuda.current_stream(t.device).cuda_stream or LEGACY if t.is_cuda else LEGACY
 
 
 def _number(t: torch.Tensor) -> int:
@@ -61,7 +76,7 @@ def _launch(
     work = x.new_empty(c.work(device)[0])
     at, ldb = (None, 0) if bias is None else (bias.data_ptr(), bias.stride(0))
     c.forward(
-        device, current_stream(x), x.data_ptr(), weight.data_ptr(), weight.stride(0), at, ldb, work.data_ptr(),
+        device, _stream(x), x.data_ptr(), weight.data_ptr(), weight.stride(0), at, ldb, work.data_ptr(),
         y.data_ptr(), flipped=flipped,
     )  # fmt: skip
 
@@ -76,7 +91,7 @@ def _weight_gradient(gy: torch.Tensor, x: torch.Tensor, kernel: Pair, pad: Pair)
     gw = gy.new_empty(x.shape[0], gy.shape[2], x.shape[2], *kernel)
     c, device = _pitched(_problem(x, gw, pad), x), _number(x)
     work = x.new_empty(c.work(device)[1])
-    c.weight_gradient(device, current_stream(x), gy.data_ptr(), x.data_ptr(), work.data_ptr(), gw.data_ptr())
+    c.weight_gradient(device, _stream(x), gy.data_ptr(), x.data_ptr(), work.data_ptr(), gw.data_ptr())
     return gw
 
 

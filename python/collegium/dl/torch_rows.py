@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -36,7 +36,11 @@ class RowModule:
         self._plain_gradients = vmap(grad_and_value(self._mean_loss), randomness="different")
         self._scores = vmap(self._score, in_dims=(0, 0, None, None), randomness="different")
         self.classifies = True  # of the last `scores`
+        self.fast = True  # layers go by torch_fast.py's rules
         self.one_by_one = False  # evaluate so: there are operators that torch.func batches in training only
+
+    def _layers(self) -> Any:
+        return fast() if self.fast else nullcontext()
 
     def gradients(
         self, rows: torch.Tensor, buffers: Tensors, x: Any, y: torch.Tensor, weight: torch.Tensor | None
@@ -45,7 +49,7 @@ class RowModule:
 
         weight: (k, b), what each sample's cross-entropy counts; None: the loss itself.
         """
-        with fast():
+        with self._layers():
             if weight is None:
                 return self._plain_gradients(rows, buffers, x, y)  # type: ignore[no-any-return]
             return self._gradients(rows, buffers, x, y, weight)  # type: ignore[no-any-return]
@@ -59,7 +63,7 @@ class RowModule:
             models = [(row, {name: b[k] for name, b in buffers.items()}) for k, row in enumerate(rows)]
             losses, right = zip(*(self._score(*model, x, y) for model in models))
             return torch.stack(losses), torch.stack(right)
-        with fast():
+        with self._layers():
             return self._scores(rows, buffers, x, y)  # type: ignore[no-any-return]
 
     def output(self, row: torch.Tensor, buffers: Tensors, x: Any) -> Any:
@@ -124,8 +128,12 @@ def examine(rows: RowModule, x: Any, y: torch.Tensor, device: torch.device) -> b
 
     two, buffers = twice(flat), each(before, twice)
     rows.module.train()
-    with _explained(rows.module):
+    try:
         rows.gradients(two, buffers, each(x, twice), twice(y), None)
+    except Exception:  # a gradient of a gradient, a vmap within: torch's own rules may know
+        rows.fast = False
+        with _explained(rows.module):
+            rows.gradients(two, buffers, each(x, twice), twice(y), None)
     rows.module.eval()
     try:
         with torch.no_grad():
