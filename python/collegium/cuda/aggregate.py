@@ -75,8 +75,9 @@ def mix(X: Any, table: Sequence[Sequence[Csr]], columns: NDArray[np.int64], out:
     X: float32 (n, P), rows contiguous. out: like X, or X itself (in place), or None.
     Bits are those of the CPU's kernels that have FMA (AVX2, AVX-512). Memory-bound: 8 n P bytes whatever the rounds,
     while n is at most about 3,600 (2,600 on sm_80; one round: nearly twice that), and 8 n P bytes a round beyond.
-    Nothing waits for the device. The last few matrices whose arrays are read-only, as those of a `dl.MixingMatrix`,
-    stay on the device.
+    Nothing waits for the device; matrices that are new to it are copied there first. On the default stream the last few
+    whose arrays nobody can write to, as those of a `dl.MixingMatrix`, stay. Raises RuntimeError while torch records a
+    CUDA graph.
     """
     stream = current_stream(X) if out is None else current_stream(X, out)
     x = view(X, "X", np.float32, 2, stream=stream)
@@ -136,7 +137,7 @@ def _refuse_capture(X: Any) -> None:
     with torch.cuda.device(X.device):
         if torch.cuda.is_current_stream_capturing():
             raise RuntimeError(
-                "mix: cannot be recorded in a CUDA graph: make a cuda.MixPlan before, and run() it there"
+                "mix: cannot be recorded in a CUDA graph: its matrices are copied from the host"
             )
 
 
