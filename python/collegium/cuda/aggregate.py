@@ -136,9 +136,7 @@ def _refuse_capture(X: Any) -> None:
     torch = sys.modules["torch"]
     with torch.cuda.device(X.device):
         if torch.cuda.is_current_stream_capturing():
-            raise RuntimeError(
-                "mix: cannot be recorded in a CUDA graph: its matrices are copied from the host"
-            )
+            raise RuntimeError("mix: cannot be recorded in a CUDA graph: its matrices are copied from the host")
 
 
 def _direct_in_place(plan: MixPlan, x: View, stream: int) -> None:
