@@ -127,3 +127,52 @@ def test_a_module_of_rows(taken, monkeypatch):
     want, want_losses = module.gradients(rows.double(), {}, x.double(), y, weight.double())
     near(losses, want_losses), near(g, want, 2)
     near(score, module.scores(rows.double(), {}, x[0].double(), y[0])[0])
+
+
+def test_a_wrong_bias_or_weight_is_told_of_by_torch(taken):
+    x, w = torch.randn(2, 3, 6, 6), torch.randn(5, 3, 3, 3)
+    for weight, bias in [(w, torch.zeros(1)), (w[0], torch.zeros(5))]:
+        with torch_fast.fast(), pytest.raises(RuntimeError):
+            torch.conv2d(x, weight, bias)
+    assert not rowconv.takes(x, w.to("meta"), None, (0, 0))
+    assert rowconv.takes(x, w, torch.zeros(5), (0, 0))
+    assert taken == []
+
+
+def test_numpys_integers_and_autocast(taken):
+    x, w = torch.randn(2, 3, 6, 6), torch.randn(5, 3, 3, 3)
+    with torch_fast.fast():
+        y = torch.conv2d(x, w, padding=np.int64(1))
+        assert len(taken) == 1
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.conv2d(x, w).dtype == torch.bfloat16
+    assert len(taken) == 1
+    near(y, torch.conv2d(x.double(), w.double(), padding=1))
+
+
+def test_tf32_is_asked_for_by_either_name(taken):
+    x, w, cudnn = torch.randn(2, 3, 6, 6), torch.randn(5, 3, 3, 3), torch.backends.cudnn
+    before = cudnn.allow_tf32
+    try:
+        cudnn.allow_tf32 = False
+        assert not rowconv.takes(x, w, None, (0, 0))
+    finally:
+        cudnn.allow_tf32 = before
+    assert rowconv.tf32() == before
+    if hasattr(cudnn, "conv"):
+        precision = cudnn.conv.fp32_precision
+        try:
+            cudnn.conv.fp32_precision = "ieee"
+            assert not rowconv.tf32()
+        finally:
+            cudnn.conv.fp32_precision = precision
+    assert rowconv.tf32() == before
+
+
+def test_work_goes_on_torchs_stream_whatever_is_named_to_collegium(taken):
+    launched = []
+    x, w = torch.randn(2, 3, 6, 6), torch.randn(5, 3, 3, 3)
+    with cuda.stream(77), torch_fast.fast():
+        assert rowconv._stream(x) == 1
+        launched.append(torch.conv2d(x, w))
+    near(launched[0], torch.conv2d(x.double(), w.double()))
