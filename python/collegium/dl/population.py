@@ -133,7 +133,7 @@ class Population:
         """Takes over all models, as `memory_to_host` gave them on any device. Raises ValueError (shape)."""
         if values.shape[0] != self.n or values.shape[1] < self.size:
             raise ValueError(f"values: expected shape ({self.n}, {self.size} or more), got {values.shape}")
-        own = np.ascontiguousarray(values[:, : self.size], np.float32)  # padding is each device's own
+        own = values[:, : self.size]  # padding is each device's own
         if isinstance(self._X, np.ndarray):
             self._X[...] = own
         else:

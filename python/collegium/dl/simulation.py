@@ -375,8 +375,9 @@ class Simulation:
         if warm_start is not None:
             warm_start(state)
             return
-        for i in range(self.population.n):
-            self.population.load_row(i, state)
+        self.population.load_row(0, state)
+        first = self.population.numpy()[:1]
+        self.population.fill_memory(np.broadcast_to(first, (self.population.n, self.population.size)))
 
 
 _INITS = ("common", "own", "a state_dict", "the path of a safetensors file")
